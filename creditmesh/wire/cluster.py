@@ -1,0 +1,96 @@
+"""The cluster on the wire: regions, links, clocks, the frontier, alarms, health; and links cut on purpose.
+
+``GET /v1/cluster``, ``GET /healthz``, ``GET /readyz``, ``POST /v1/chaos/links`` (served
+only where the node was told to).
+"""
+
+from enum import StrEnum
+
+from creditmesh.wire.field import Hlc, Region, Reply, Request
+
+
+class RegionLink(Reply, frozen=True, kw_only=True):
+    """A peer region, as the answering node sees it."""
+
+    region: str
+    linked: bool
+    cut: bool
+    """Cut on purpose, by ``/v1/chaos/links``."""
+    heard_ms_ago: int | None
+    missing_here: int
+    """Entries that the peer has and this node lacks, as far as it heard."""
+    missing_there: int
+    promise: Hlc | None
+    """The peer will send nothing of its own from before this."""
+
+
+class Frontier(Reply, frozen=True, kw_only=True):
+    """Everything before ``hlc`` is stable: no replica can still send an operation that comes before it."""
+
+    hlc: Hlc | None
+    held_back_by: str | None
+    """The region whose promise is the least."""
+
+
+class Alarm(Reply, frozen=True, kw_only=True):
+    """Something that an operator must look at: a fork, a clock too far ahead, a difference without a rival …"""
+
+    kind: str
+    subject: str
+    """The region, replica or tenant that it is about."""
+    detail: str
+    raised_at: int
+
+
+class ClusterReply(Reply, frozen=True, kw_only=True):
+    """``GET /v1/cluster``."""
+
+    cluster: str
+    region: str
+    replica: str
+    as_of: str
+    """Clock token of the same clock that ``clock`` spells out."""
+    clock: dict[str, int]
+    """Vector clock: how many entries of each replica were applied."""
+    digest: str
+    """Of canonical state: equal clocks mean equal digests."""
+    regions: list[RegionLink]
+    frontier: Frontier
+    alarms: list[Alarm]
+
+
+class HealthReply(Reply, frozen=True, kw_only=True):
+    """``GET /healthz``: the process answers."""
+
+    status: str
+    region: str
+
+
+class ReadyReply(Reply, frozen=True, kw_only=True):
+    """``GET /readyz``: 200 when writes are taken, else 503 with the reasons."""
+
+    ready: bool
+    region: str
+    reasons: list[str]
+
+
+class LinkState(StrEnum):
+    """Whether a link to a peer may carry anything."""
+
+    OPEN = "open"
+    CUT = "cut"
+
+
+class LinkRequest(Request, frozen=True, kw_only=True):
+    """``POST /v1/chaos/links``: cut or open the link to a peer, as a partition would."""
+
+    peer: Region
+    state: LinkState
+
+
+class LinkReply(Reply, frozen=True, kw_only=True):
+    """200: the link is in this state now."""
+
+    peer: str
+    state: LinkState
+    region: str

@@ -1,0 +1,83 @@
+"""Refusals and failures on the wire: ``application/problem+json`` (RFC 9457) with stable types and fields.
+
+The one table of HTTP status codes stands here.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+from msgspec import Struct
+
+PROBLEM_JSON: Final = "application/problem+json"
+TYPE_PREFIX: Final = "urn:creditmesh:problem:"
+
+
+class ProblemKind(StrEnum):
+    """The last part of a problem's ``type``."""
+
+    INVALID_REQUEST = "invalid-request"
+    UNAUTHORIZED = "unauthorized"
+    INSUFFICIENT_CREDIT = "insufficient-credit"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not-found"
+    METHOD_NOT_ALLOWED = "method-not-allowed"
+    NOT_ACCEPTABLE = "not-acceptable"
+    RESERVATION_ENDED = "reservation-ended"
+    LOT_CLOSED = "lot-closed"
+    ID_IN_USE = "id-in-use"
+    REFUND_EXCEEDS_USAGE = "refund-exceeds-usage"
+    TOO_LARGE = "too-large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
+    IDEMPOTENCY_MISMATCH = "idempotency-mismatch"
+    INTERNAL = "internal"
+    NOT_READY = "not-ready"
+
+
+STATUS: Final[dict[ProblemKind, int]] = {
+    ProblemKind.INVALID_REQUEST: 400,
+    ProblemKind.UNAUTHORIZED: 401,
+    ProblemKind.INSUFFICIENT_CREDIT: 402,
+    ProblemKind.FORBIDDEN: 403,
+    ProblemKind.NOT_FOUND: 404,
+    ProblemKind.METHOD_NOT_ALLOWED: 405,
+    ProblemKind.NOT_ACCEPTABLE: 406,
+    ProblemKind.RESERVATION_ENDED: 409,
+    ProblemKind.LOT_CLOSED: 409,
+    ProblemKind.ID_IN_USE: 409,
+    ProblemKind.REFUND_EXCEEDS_USAGE: 409,
+    ProblemKind.TOO_LARGE: 413,
+    ProblemKind.UNSUPPORTED_MEDIA_TYPE: 415,
+    ProblemKind.IDEMPOTENCY_MISMATCH: 422,
+    ProblemKind.INTERNAL: 500,
+    ProblemKind.NOT_READY: 503,
+}
+
+
+class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A problem document. The fields after ``detail`` stand only in the kinds that have something to say there."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = ""
+    region: str | None = None
+    field: str | None = None
+    """invalid-request: which field or header."""
+    available: int | None = None
+    """insufficient-credit: what could be had now, and below what is owed and held."""
+    debt: int | None = None
+    held: int | None = None
+    next_lot_at: int | None = None
+    """insufficient-credit: when the next lot starts."""
+    state: str | None = None
+    """reservation-ended: closed, lapsed or revoked."""
+
+    @property
+    def kind(self) -> str:
+        """The last part of the type, as in `ProblemKind`; of a later version, perhaps one that is not in there."""
+        return self.type.removeprefix(TYPE_PREFIX)
+
+
+def problem_type(kind: ProblemKind) -> str:
+    """The full ``type`` of a kind."""
+    return TYPE_PREFIX + kind
