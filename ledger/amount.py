@@ -1,0 +1,22 @@
+"""What an amount of credit may be: an integer of the smallest unit, within bounds that every layer can carry.
+
+2^53−1 is the largest integer that JSON readers agree on. Sums over a tenant are bounded too, by ``MAX_TOTAL``, so
+that what several regions accept without seeing each other still fits the 64-bit integers of the log.
+"""
+
+from typing import Annotated, Final
+
+from msgspec import Meta
+
+MAX_AMOUNT: Final = 2**53 - 1
+MAX_TOTAL: Final = 2**60
+MAX_TIME_MS: Final = 2**48 - 1
+
+Amount = Annotated[int, Meta(ge=1, le=MAX_AMOUNT)]
+"""A positive amount of credit, in the smallest unit."""
+
+Millis = Annotated[int, Meta(ge=0, le=MAX_TIME_MS)]
+"""A time: milliseconds since the epoch (what the 48 bits of a hybrid logical clock can hold)."""
+
+Priority = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+"""Of two lots that could both pay, the one with the smaller priority pays first."""

@@ -1,0 +1,99 @@
+"""Commands: what a client may ask of a tenant's credit, before it is decided.
+
+A command says what was asked, an operation (`ledger.operation`) what was accepted. The fingerprint of a command tells
+whether two requests under one idempotency key were the same request, in whichever regions they arrived.
+"""
+
+from enum import StrEnum
+from hashlib import blake2b
+
+import msgspec
+from msgspec import Struct
+
+from ledger.ids import ClaimId, Key, LotId, TenantId
+
+
+class OnShortage(StrEnum):
+    """What becomes of a debit that available credit does not cover."""
+
+    REFUSE = "refuse"
+    DEBT = "debt"
+
+
+class GrantCredit(Struct, frozen=True, gc=False, tag="grant"):
+    """Give credit that is live from ``starts_at`` (now, if None) until ``expires_at``."""
+
+    amount: int
+    expires_at: int
+    starts_at: int | None = None
+    priority: int = 0
+    lot: LotId | None = None
+
+
+class RevokeLot(Struct, frozen=True, gc=False, tag="revoke"):
+    """Close a lot."""
+
+    lot: LotId
+
+
+class Reserve(Struct, frozen=True, gc=False, tag="reserve"):
+    """Set credit aside for ``lease_ms``."""
+
+    amount: int
+    lease_ms: int
+    reservation: ClaimId | None = None
+    job: str | None = None
+
+
+class RenewLease(Struct, frozen=True, gc=False, tag="renew"):
+    """Extend a lease to ``lease_ms`` from now."""
+
+    reservation: ClaimId
+    lease_ms: int
+
+
+class CaptureUsage(Struct, frozen=True, gc=False, tag="capture"):
+    """Record usage of a reservation at ``at`` (now, if None); ``final`` releases the rest."""
+
+    reservation: ClaimId
+    amount: int
+    at: int | None = None
+    final: bool = False
+
+
+class ReleaseHold(Struct, frozen=True, gc=False, tag="release"):
+    """Give back what a reservation still holds."""
+
+    reservation: ClaimId
+
+
+class DebitUsage(Struct, frozen=True, gc=False, tag="debit"):
+    """Record usage without a reservation at ``at`` (now, if None)."""
+
+    amount: int
+    at: int | None = None
+    debit: ClaimId | None = None
+    on_shortage: OnShortage = OnShortage.REFUSE
+
+
+class RefundUsage(Struct, frozen=True, gc=False, tag="refund"):
+    """Give back part of what a claim used."""
+
+    claim: ClaimId
+    amount: int
+    at: int | None = None
+
+
+Command = GrantCredit | RevokeLot | Reserve | RenewLease | CaptureUsage | ReleaseHold | DebitUsage | RefundUsage
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def fingerprint(command: Command) -> str:
+    """16 hex digits that name the content of a request."""
+    return blake2b(_encode(command), digest_size=8).hexdigest()
+
+
+def derived_id(tenant: TenantId, key: Key) -> str:
+    """The id of a lot or claim that the client did not name: the same in every region for the same request."""
+    return blake2b(f"{tenant}\0{key}".encode(), digest_size=12).hexdigest()

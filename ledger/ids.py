@@ -1,0 +1,43 @@
+"""The names of things, and the order of operations.
+
+Ids are printable ASCII without space and ``/``, so that they can stand in a URL path, in an account name and in a
+store key without escaping. The patterns below are the whole rule; whatever decodes an id checks it with them.
+"""
+
+from typing import Annotated, Final, NamedTuple, NewType
+
+from msgspec import Meta
+
+TENANT_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}\Z"
+ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}\Z"
+KEY_PATTERN: Final = r"^[!-~]{1,255}\Z"
+REGION_PATTERN: Final = r"^[a-z0-9][a-z0-9-]{0,31}\Z"
+BOOT_PATTERN: Final = r"^[0-9a-z]{1,32}\Z"
+
+TenantId = NewType("TenantId", str)
+LotId = NewType("LotId", str)
+ClaimId = NewType("ClaimId", str)
+Key = NewType("Key", str)
+
+CheckedTenant = Annotated[TenantId, Meta(pattern=TENANT_PATTERN)]
+CheckedLot = Annotated[LotId, Meta(pattern=ID_PATTERN)]
+CheckedClaim = Annotated[ClaimId, Meta(pattern=ID_PATTERN)]
+CheckedKey = Annotated[Key, Meta(pattern=KEY_PATTERN)]
+
+
+class Position(NamedTuple):
+    """An entry's place in canonical order: one total order, in which causes come before their consequences.
+
+    ``hlc`` is a hybrid logical clock reading as one integer: milliseconds in the upper 48 bits, a counter in the
+    lower 16. The other fields break ties and make the position a name: no two entries share one.
+    """
+
+    hlc: int
+    region: str
+    boot: str
+    seq: int
+
+    @property
+    def now(self) -> int:
+        """Milliseconds since the epoch: what the fold takes for the present at this place."""
+        return self.hlc >> 16
