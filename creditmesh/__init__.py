@@ -1,1 +1,43 @@
-"""What other programs import to use a creditmesh cluster: the client, the wire schema, and a job-trace replay."""
+"""What other programs import to use a creditmesh cluster: the client, its errors, and the wire schema."""
+
+from creditmesh import wire
+from creditmesh.client import Accepted, AsyncClient, Dot
+from creditmesh.errors import (
+    ApiError,
+    CreditmeshError,
+    IdempotencyMismatch,
+    IdInUse,
+    InsufficientCredit,
+    Invalid,
+    LeaseLost,
+    LotClosed,
+    NotFound,
+    ProtocolError,
+    RefundExceedsUsage,
+    ReservationEnded,
+    Unavailable,
+)
+from creditmesh.lease import Lease
+from creditmesh.transport import Retry
+
+__all__ = [
+    "Accepted",
+    "ApiError",
+    "AsyncClient",
+    "CreditmeshError",
+    "Dot",
+    "IdInUse",
+    "IdempotencyMismatch",
+    "InsufficientCredit",
+    "Invalid",
+    "Lease",
+    "LeaseLost",
+    "LotClosed",
+    "NotFound",
+    "ProtocolError",
+    "RefundExceedsUsage",
+    "ReservationEnded",
+    "Retry",
+    "Unavailable",
+    "wire",
+]

@@ -1,0 +1,383 @@
+"""The client: one typed method for each thing that a node can be asked.
+
+    async with AsyncClient(["http://10.0.0.1:7101", "http://10.0.1.1:7101"]) as client:
+        await client.grant("acme", 10_000, expires_at=in_a_month)
+        async with client.reservation("acme", 600, lease_ms=60_000) as r:
+            await r.capture(480)
+
+The first endpoint is the node of the caller's own region; the others are asked when it does not answer. A write goes
+out under one idempotency key however often and wherever it is repeated, and has at most one effect. See
+`creditmesh.transport` for what is repeated and `creditmesh.errors` for what is raised.
+
+Amounts are integers of the smallest unit of credit, times integer milliseconds since the epoch.
+"""
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+
+from creditmesh import wire
+from creditmesh.errors import ProtocolError, Unavailable, refusal
+from creditmesh.lease import Lease
+from creditmesh.transport import Answer, Endpoint, Retry, Sleep, Transport
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+JSON_BODY: Final = {"Content-Type": "application/json"}
+LONGEST_LINE: Final = 16 * 2**20
+"""Of an export, in bytes: more than the largest entry."""
+
+
+class Dot(NamedTuple):
+    """The name of a log entry."""
+
+    replica: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted(Generic[R]):
+    """An acknowledged write: its entry is durable in the region that answered."""
+
+    reply: R
+    key: str
+    """The idempotency key under which it stands."""
+    dot: Dot | None
+    """The log entry, where the node names it."""
+    replayed: bool
+    """Whether the write had been accepted before, and this is its first reply again."""
+    clock: str | None
+    """Clock token: send it with a read, in any region, to see at least this write."""
+    endpoint: str
+    attempts: int
+
+
+class AsyncClient:
+    """A connection to a cluster. Use it with ``async with``; it keeps no state outside itself."""
+
+    def __init__(
+        self,
+        endpoints: str | Sequence[str],
+        *,
+        retry: Retry | None = None,
+        rng: random.Random | None = None,
+        sleep: Sleep = asyncio.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+        new_key: Callable[[], str] = lambda: str(uuid.uuid4()),
+    ) -> None:
+        self.sleep = sleep
+        self._monotonic = monotonic
+        self._new_key = new_key
+        self._transport = Transport(
+            [endpoints] if isinstance(endpoints, str) else endpoints,
+            retry=retry or Retry(),
+            rng=rng or random.Random(),
+            sleep=sleep,
+            monotonic=monotonic,
+        )
+
+    async def __aenter__(self) -> Self:
+        self._transport.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._transport.close()
+
+    # --- credit in -----------------------------------------------------------------------------------------------
+
+    async def grant(
+        self,
+        tenant: str,
+        amount: int,
+        *,
+        expires_at: int,
+        starts_at: int | None = None,
+        priority: int = 0,
+        lot: str | None = None,
+        key: str | None = None,
+    ) -> Accepted[wire.GrantReply]:
+        """Gives credit: a new lot, live from `starts_at` (now) until before `expires_at`."""
+        body = wire.GrantRequest(amount=amount, expires_at=expires_at, starts_at=starts_at, priority=priority, lot=lot)
+        return await self._write(_of(tenant, "grants"), body, wire.GrantReply, key)
+
+    async def revoke(self, tenant: str, lot: str, *, key: str | None = None) -> Accepted[wire.RevokeReply]:
+        """Closes a lot; what remains of it is gone."""
+        return await self._write(_of(tenant, "grants", lot, "revoke"), wire.RevokeRequest(), wire.RevokeReply, key)
+
+    async def lots(self, tenant: str, *, clock: str | None = None) -> wire.LotsReply:
+        """All lots of a tenant. `clock`: answer only when caught up to this token, as in all reads below."""
+        return await self._read(_of(tenant, "lots"), wire.LotsReply, clock=clock)
+
+    async def balance(self, tenant: str, *, clock: str | None = None) -> wire.BalanceReply:
+        """What a tenant can spend, holds, has used and owes."""
+        return await self._read(_of(tenant, "balance"), wire.BalanceReply, clock=clock)
+
+    # --- reservations --------------------------------------------------------------------------------------------
+
+    def reservation(
+        self, tenant: str, amount: int, *, lease_ms: int, job: str | None = None, key: str | None = None
+    ) -> Lease:
+        """A reservation for an ``async with`` block: renewed in the background, released at its end."""
+        return Lease(self, tenant, amount, lease_ms=lease_ms, job=job, key=key, monotonic=self._monotonic)
+
+    async def reserve(
+        self,
+        tenant: str,
+        amount: int,
+        *,
+        lease_ms: int,
+        reservation: str | None = None,
+        job: str | None = None,
+        key: str | None = None,
+    ) -> Accepted[wire.ReservationReply]:
+        """Sets credit aside for `lease_ms`.
+
+        Raises:
+            InsufficientCredit: more than is available.
+        """
+        body = wire.ReserveRequest(amount=amount, lease_ms=lease_ms, reservation=reservation, job=job)
+        return await self._write(_of(tenant, "reservations"), body, wire.ReservationReply, key)
+
+    async def renew(
+        self, tenant: str, reservation: str, *, lease_ms: int, key: str | None = None
+    ) -> Accepted[wire.ReservationReply]:
+        """Extends the lease to `lease_ms` from now; it never gets shorter.
+
+        Raises:
+            ReservationEnded: it holds nothing any more.
+        """
+        path = _of(tenant, "reservations", reservation, "renew")
+        return await self._write(path, wire.RenewRequest(lease_ms=lease_ms), wire.ReservationReply, key)
+
+    async def capture(
+        self,
+        tenant: str,
+        reservation: str,
+        amount: int = 0,
+        *,
+        at: int | None = None,
+        final: bool = False,
+        key: str | None = None,
+    ) -> Accepted[wire.ReservationReply]:
+        """Records usage; beyond what is held it is an overrun. `final` releases the rest (an amount of 0 only then)."""
+        path = _of(tenant, "reservations", reservation, "capture")
+        body = wire.CaptureRequest(amount=amount, at=at, final=final)
+        return await self._write(path, body, wire.ReservationReply, key)
+
+    async def release(
+        self, tenant: str, reservation: str, *, key: str | None = None
+    ) -> Accepted[wire.ReservationReply]:
+        """Gives back what is still held.
+
+        Raises:
+            ReservationEnded: it holds nothing any more.
+        """
+        path = _of(tenant, "reservations", reservation, "release")
+        return await self._write(path, wire.ReleaseRequest(), wire.ReservationReply, key)
+
+    async def get_reservation(self, tenant: str, reservation: str, *, clock: str | None = None) -> wire.ReservationView:
+        """One reservation."""
+        return await self._read(_of(tenant, "reservations", reservation), wire.ReservationView, clock=clock)
+
+    async def reservations(
+        self,
+        tenant: str,
+        *,
+        state: wire.ReservationState | None = None,
+        after: str | None = None,
+        limit: int = 100,
+        clock: str | None = None,
+    ) -> wire.ReservationsReply:
+        """A page of a tenant's reservations."""
+        query = wire.ReservationsQuery(state=state, after=after, limit=limit)
+        return await self._read(_of(tenant, "reservations"), wire.ReservationsReply, query, clock=clock)
+
+    # --- usage without a reservation, and credit back ------------------------------------------------------------
+
+    async def debit(
+        self,
+        tenant: str,
+        amount: int,
+        *,
+        at: int | None = None,
+        debit: str | None = None,
+        on_shortage: wire.OnShortage = wire.OnShortage.REFUSE,
+        key: str | None = None,
+    ) -> Accepted[wire.DebitReply]:
+        """Records usage that nothing was reserved for.
+
+        Raises:
+            InsufficientCredit: more than is available, and `on_shortage` is ``refuse``.
+        """
+        body = wire.DebitRequest(amount=amount, at=at, debit=debit, on_shortage=on_shortage)
+        return await self._write(_of(tenant, "debits"), body, wire.DebitReply, key)
+
+    async def refund(
+        self, tenant: str, claim: str, amount: int, *, at: int | None = None, key: str | None = None
+    ) -> Accepted[wire.RefundReply]:
+        """Gives back part of what a reservation or debit used, to the lots that paid for it."""
+        body = wire.RefundRequest(claim=claim, amount=amount, at=at)
+        return await self._write(_of(tenant, "refunds"), body, wire.RefundReply, key)
+
+    # --- the audit trail, conflicts, debts -----------------------------------------------------------------------
+
+    async def entries(self, tenant: str, *, after: str | None = None, limit: int = 100) -> wire.EntriesReply:
+        """A page of a tenant's log entries, oldest first."""
+        query = wire.EntriesQuery(after=after, limit=limit)
+        return await self._read(_of(tenant, "entries"), wire.EntriesReply, query)
+
+    async def conflicts(
+        self,
+        *,
+        tenant: str | None = None,
+        kind: wire.ConflictKind | None = None,
+        state: wire.ConflictState | None = None,
+        region: str | None = None,
+        since: int | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> wire.ConflictsReply:
+        """A page of conflict reports; `region` is the loser's, `since` the least time of detection."""
+        query = wire.ConflictsQuery(
+            tenant=tenant, kind=kind, state=state, region=region, since=since, after=after, limit=limit
+        )
+        return await self._read("/v1/conflicts", wire.ConflictsReply, query)
+
+    async def conflict(self, conflict: str) -> wire.ConflictReply:
+        """One conflict report."""
+        return await self._read(f"/v1/conflicts/{quote(conflict, safe='')}", wire.ConflictReply)
+
+    async def debts(self) -> wire.DebtsReply:
+        """Who owes what."""
+        return await self._read("/v1/debts", wire.DebtsReply)
+
+    # --- one node: always the first endpoint, never another in its place -------------------------------------------
+
+    async def cluster(self) -> wire.ClusterReply:
+        """Regions, links, clocks, frontier and alarms, as the first endpoint sees them."""
+        return await self._read("/v1/cluster", wire.ClusterReply, only=self._first)
+
+    async def audit(self) -> wire.AuditReply:
+        """Has the first endpoint check its hash chains and its books."""
+        return await self._read("/v1/audit", wire.AuditReply, only=self._first)
+
+    async def health(self) -> wire.HealthReply:
+        """Whether the first endpoint's process answers."""
+        return await self._read("/healthz", wire.HealthReply, only=self._first)
+
+    async def ready(self) -> wire.ReadyReply:
+        """Whether the first endpoint takes writes, and if not, why. Asks once.
+
+        Raises:
+            Unavailable: no answer at all.
+        """
+        try:
+            async with self._transport.session.get(
+                self._first.url("/readyz", {}), timeout=self._transport.attempt_timeout
+            ) as response:
+                body = await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unavailable(1, f"{self._first.address}: {error}", maybe_accepted=False) from error
+        return _decode(body, wire.ReadyReply)
+
+    async def set_link(self, peer: str, state: wire.LinkState) -> wire.LinkReply:
+        """Cuts or opens the link of the first endpoint to a peer region (both ways), as a partition would."""
+        body = msgspec.json.encode(wire.LinkRequest(peer=peer, state=state))
+        answer = await self._transport.call("POST", "/v1/chaos/links", body=body, headers=JSON_BODY, only=self._first)
+        return _decode(answer.body, wire.LinkReply)
+
+    async def export(self, *, after: str | None = None) -> AsyncIterator[wire.ExportedEntry]:
+        """All entries that the first endpoint has beyond the clock token `after`, causes before consequences.
+
+        Raises:
+            ApiError: the node refused.
+            Unavailable: the stream broke off; what was yielded is good.
+        """
+        query = {} if after is None else {"after": after}
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=self._transport.retry.attempt_timeout_s)
+        try:
+            async with self._transport.session.get(self._first.url("/v1/entries", query), timeout=timeout) as response:
+                if response.status >= 400:
+                    raise refusal(response.status, await response.read(), maybe_accepted=False)
+                async for line in _lines(response.content):
+                    yield _decode(line, wire.ExportedEntry)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unavailable(1, f"{self._first.address}: {error}", maybe_accepted=False) from error
+
+    # --- how a request is made -----------------------------------------------------------------------------------
+
+    @property
+    def _first(self) -> Endpoint:
+        return self._transport.endpoints[0]
+
+    async def _write(self, path: str, body: wire.Request, reply: type[R], key: str | None) -> Accepted[R]:
+        key = key or self._new_key()
+        headers = {**JSON_BODY, wire.IDEMPOTENCY_KEY: key}
+        answer = await self._transport.call("POST", path, body=msgspec.json.encode(body), headers=headers)
+        return Accepted(
+            reply=_decode(answer.body, reply),
+            key=key,
+            dot=_dot(answer),
+            replayed=answer.headers.get(wire.IDEMPOTENT_REPLAYED) == "true",
+            clock=answer.headers.get(wire.CREDIT_CLOCK),
+            endpoint=answer.endpoint,
+            attempts=answer.attempts,
+        )
+
+    async def _read(
+        self,
+        path: str,
+        reply: type[R],
+        query: wire.Request | None = None,
+        *,
+        clock: str | None = None,
+        only: Endpoint | None = None,
+    ) -> R:
+        headers = {} if clock is None else {wire.CREDIT_CLOCK: clock}
+        answer = await self._transport.call("GET", path, headers=headers, query=_query(query), only=only)
+        return _decode(answer.body, reply)
+
+
+def _of(tenant: str, *rest: str) -> str:
+    return "/v1/tenants/" + "/".join(quote(part, safe="") for part in (tenant, *rest))
+
+
+def _query(request: wire.Request | None) -> Mapping[str, str]:
+    fields: dict[str, Any] = {} if request is None else msgspec.to_builtins(request)
+    return {name: str(value) for name, value in fields.items() if value is not None}
+
+
+def _dot(answer: Answer) -> Dot | None:
+    replica, _, seq = answer.headers.get(wire.CREDIT_ENTRY, "").rpartition(":")
+    return Dot(replica, int(seq)) if replica and seq.isdecimal() else None
+
+
+def _decode(body: bytes, reply: type[R]) -> R:
+    try:
+        return msgspec.json.decode(body, type=reply)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"not a {reply.__name__}: {error}") from error
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    rest = b""
+    async for chunk in content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line:
+                yield line
+        if len(rest) > LONGEST_LINE:
+            raise ProtocolError("a line of the export does not end")
+    if rest:
+        raise ProtocolError("the export ends in the middle of a line")
