@@ -77,11 +77,12 @@ class Lease:
         return accepted
 
     async def __aenter__(self) -> Self:
+        asked_at = self._monotonic()
         accepted = await self._client.reserve(
             self._tenant, self._amount, lease_ms=self._lease_ms, job=self._job, key=self._key
         )
         self._view = accepted.reply
-        self._renewal = asyncio.create_task(self._keep(), name=f"renew {self.id}")
+        self._renewal = asyncio.create_task(self._keep(asked_at), name=f"renew {self.id}")
         return self
 
     async def __aexit__(
@@ -109,9 +110,8 @@ class Lease:
         if self.lost:
             raise LeaseLost(self.id, self._reason)
 
-    async def _keep(self) -> None:
+    async def _keep(self, renewed_at: float) -> None:
         lease_s = self._lease_ms / 1000
-        renewed_at = self._monotonic()
         while not self.lost:
             await self._client.sleep(lease_s / RENEWALS_PER_LEASE)
             asked_at = self._monotonic()
