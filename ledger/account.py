@@ -333,7 +333,7 @@ class Account:
             claim.id, state, claim.amount, claim.region, claim.lease_until, held, held_debt, used, used_debt,
             (claim.owes_since or place) if held_debt or used_debt else None, claim.job,
         )  # fmt: skip
-        return Outcome.APPLIED if open_before else Outcome.OVERRUN, self._set_claim(old, changed)
+        return Outcome.APPLIED if open_before else Outcome.OVERRUN, self._set_claim(self.claims.get(claim.id), changed)
 
     def _release(self, release: Release) -> tuple[Outcome, Claim | None]:
         claim = self.claim(release.claim)
@@ -381,7 +381,7 @@ class Account:
             claim.id, claim.state, claim.amount, claim.region, claim.lease_until, claim.held, claim.held_debt,
             used, used_debt, claim.owes_since if claim.held_debt or used_debt else None, claim.job,
         )  # fmt: skip
-        return Outcome.APPLIED, self._set_claim(claim, changed)
+        return Outcome.APPLIED, self._set_claim(self.claims.get(claim.id), changed)
 
     def _close_lot(self, lot_id: LotId, state: LotState, account: str) -> tuple[Outcome, None]:
         lot = self.lots.get(lot_id)
