@@ -1,0 +1,1 @@
+"""Second implementations, slow and plain, that the real ones are held against."""

@@ -1,0 +1,307 @@
+"""The fold of one tenant's operations, a second time: one serial ledger that is given them in canonical order.
+
+Written from the rules alone, to be seen to be right and never to be fast. Nothing is remembered between two calls of
+`fold`; nothing can be undone. Credit is counted out coin by coin: what pays for a claim is a list with one element for
+each unit of credit, the name of the lot that the coin came from, or None for a coin that is still owed. So only small
+amounts can be folded here.
+
+A claim has two heaps of such coins, what it holds and what it has used. In a heap the coins of one lot lie together, in
+the order in which the lots were first taken, and the owed ones lie last.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from ledger.ids import Position
+from ledger.operation import (
+    Capture,
+    Debit,
+    Expire,
+    Grant,
+    Hold,
+    Lapse,
+    Operation,
+    Refund,
+    Release,
+    Renew,
+    Revoke,
+    Settle,
+)
+
+Coins = list[str | None]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the serial ledger: an operation, its place and the idempotency key under which it was accepted."""
+
+    place: Position
+    operation: Operation
+    key: str | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an operation did at its place."""
+
+    postings: dict[str, int]
+    outcome: str
+
+
+NOTHING = Verdict({}, "duplicate")
+
+
+@dataclass
+class PlainClaim:
+    """A hold or a debit, coin by coin."""
+
+    state: str
+    lease_until: int
+    held: Coins = field(default_factory=list)
+    used: Coins = field(default_factory=list)
+    debtor_since: Position | None = None
+
+
+@dataclass
+class Ledger:
+    """One tenant's books after some of its operations."""
+
+    accounts: dict[str, int] = field(default_factory=dict)
+    grants: dict[str, Grant] = field(default_factory=dict)
+    granted_at: dict[str, Position] = field(default_factory=dict)
+    closed: dict[str, str] = field(default_factory=dict)
+    claims: dict[str, PlainClaim] = field(default_factory=dict)
+    keys: set[str] = field(default_factory=set)
+    verdicts: list[Verdict] = field(default_factory=list)
+
+    def balance(self, account: str) -> int:
+        """What stands on an account."""
+        return self.accounts.get(account, 0)
+
+    def remaining(self, lot: str) -> int:
+        """What is left of a lot."""
+        return self.balance(f"lot/{lot}")
+
+    def live_lots(self, at: int) -> list[str]:
+        """The lots that may pay at `at`, in the order in which they pay."""
+        live = [
+            lot
+            for lot, grant in self.grants.items()
+            if lot not in self.closed and grant.starts_at <= at < grant.expires_at
+        ]
+        return sorted(live, key=self.spending_place)
+
+    def spending_place(self, lot: str) -> tuple[int, int, Position, str]:
+        """First expiring, first out, among lots of the same priority."""
+        grant = self.grants[lot]
+        return (grant.priority, grant.expires_at, self.granted_at[lot], lot)
+
+    def available(self, at: int) -> int:
+        """What is left of the lots live at `at`, less the debt."""
+        return sum(self.remaining(lot) for lot in self.live_lots(at)) + self.balance("debt")
+
+
+def fold(lines: Iterable[Line]) -> Ledger:
+    """The books after `lines`, whose order is put right first, and what each line did (`Ledger.verdicts`)."""
+    ledger = Ledger()
+    for line in sorted(lines, key=lambda line: line.place):
+        ledger.verdicts.append(_judge(ledger, line))
+    return ledger
+
+
+def _judge(ledger: Ledger, line: Line) -> Verdict:
+    if line.key is not None:
+        if line.key in ledger.keys:
+            return NOTHING
+        ledger.keys.add(line.key)
+    if _names_something_taken(ledger, line.operation):
+        return NOTHING
+    before = dict(ledger.accounts)
+    now = line.place.hlc >> 16
+    _repay(ledger, now)
+    _note_debtors(ledger, line.place)
+    outcome = _do(ledger, line, now)
+    _note_debtors(ledger, line.place)
+    _repay(ledger, now)
+    _note_debtors(ledger, line.place)
+    return Verdict(_difference(before, ledger.accounts), outcome)
+
+
+def _names_something_taken(ledger: Ledger, operation: Operation) -> bool:
+    if isinstance(operation, Grant):
+        return operation.lot in ledger.grants
+    if isinstance(operation, Hold | Debit):
+        return operation.claim in ledger.claims
+    return False
+
+
+def _do(ledger: Ledger, line: Line, now: int) -> str:
+    operation = line.operation
+    match operation:
+        case Grant():
+            ledger.grants[operation.lot] = operation
+            ledger.granted_at[operation.lot] = line.place
+            _move(ledger, "issued", f"lot/{operation.lot}", operation.amount)
+            return "applied"
+        case Hold():
+            claim = PlainClaim("open", operation.lease_until)
+            ledger.claims[operation.claim] = claim
+            claim.held = _spend(ledger, operation.amount, now, f"held/{operation.claim}")
+            return "applied"
+        case Debit():
+            claim = PlainClaim("closed", 0)
+            ledger.claims[operation.claim] = claim
+            claim.used = _spend(ledger, operation.amount, operation.at, "used")
+            return "applied"
+        case Capture():
+            return _capture(ledger, operation)
+        case Release():
+            if not _is_open(ledger, operation.claim):
+                return "closed"
+            _give_back_held(ledger, operation.claim)
+            ledger.claims[operation.claim].state = "closed"
+            return "applied"
+        case Lapse():
+            if not _is_open(ledger, operation.claim):
+                return "closed"
+            if ledger.claims[operation.claim].lease_until > operation.at:
+                return "renewed"
+            _give_back_held(ledger, operation.claim)
+            ledger.claims[operation.claim].state = "lapsed"
+            return "lapsed"
+        case Renew():
+            if not _is_open(ledger, operation.claim):
+                return "closed"
+            claim = ledger.claims[operation.claim]
+            claim.lease_until = max(claim.lease_until, operation.lease_until)
+            return "applied"
+        case Refund():
+            return _refund(ledger, operation)
+        case Revoke():
+            return _close_lot(ledger, operation.lot, "revoked")
+        case Expire():
+            if operation.lot in ledger.grants and now < ledger.grants[operation.lot].expires_at:
+                return "early"
+            return _close_lot(ledger, operation.lot, "expired")
+        case Settle():
+            return "applied"
+        case _:
+            assert_never(operation)
+
+
+def _capture(ledger: Ledger, capture: Capture) -> str:
+    if capture.claim not in ledger.claims:
+        ledger.claims[capture.claim] = PlainClaim("closed", 0)
+    claim = ledger.claims[capture.claim]
+    was_open = claim.state == "open"
+    from_hold = claim.held[: capture.amount]
+    claim.held = claim.held[capture.amount :]
+    _move(ledger, f"held/{capture.claim}", "used", len(from_hold))
+    overrun = _spend(ledger, capture.amount - len(from_hold), capture.at, "used")
+    claim.used = _tidy(claim.used + from_hold + overrun)
+    if capture.final and was_open:
+        _give_back_held(ledger, capture.claim)
+        claim.state = "closed"
+    return "applied" if was_open else "overrun"
+
+
+def _refund(ledger: Ledger, refund: Refund) -> str:
+    claim = ledger.claims.get(refund.claim)
+    if claim is None or not claim.used:
+        return "closed"
+    for _ in range(min(refund.amount, len(claim.used))):
+        if None in claim.used:
+            claim.used.remove(None)
+            _move(ledger, "used", "debt", 1)
+        else:
+            lots = {lot for lot in claim.used if lot is not None}
+            # Among lots that expire together, the one that was granted last gets its coin back first.
+            lot = max(lots, key=lambda lot: (ledger.grants[lot].expires_at, ledger.granted_at[lot], lot))
+            claim.used.remove(lot)
+            _return_coin(ledger, lot, "used")
+    return "applied"
+
+
+def _close_lot(ledger: Ledger, lot: str, account: str) -> str:
+    if lot not in ledger.grants or lot in ledger.closed:
+        return "closed"
+    ledger.closed[lot] = account
+    _move(ledger, f"lot/{lot}", account, ledger.remaining(lot))
+    return "applied"
+
+
+def _is_open(ledger: Ledger, claim: str) -> bool:
+    return claim in ledger.claims and ledger.claims[claim].state == "open"
+
+
+def _spend(ledger: Ledger, amount: int, at: int, account: str) -> Coins:
+    coins: Coins = []
+    for _ in range(amount):
+        payers = [lot for lot in ledger.live_lots(at) if ledger.remaining(lot) > 0]
+        payer = payers[0] if payers else None
+        _move(ledger, "debt" if payer is None else f"lot/{payer}", account, 1)
+        coins.append(payer)
+    return coins
+
+
+def _give_back_held(ledger: Ledger, claim_id: str) -> None:
+    claim = ledger.claims[claim_id]
+    for lot in claim.held:
+        if lot is None:
+            _move(ledger, f"held/{claim_id}", "debt", 1)
+        else:
+            _return_coin(ledger, lot, f"held/{claim_id}")
+    claim.held = []
+
+
+def _return_coin(ledger: Ledger, lot: str, source: str) -> None:
+    _move(ledger, source, "expired" if lot in ledger.closed else f"lot/{lot}", 1)
+
+
+def _repay(ledger: Ledger, now: int) -> None:
+    while True:
+        debtors = [claim for claim in ledger.claims.values() if None in claim.held or None in claim.used]
+        payers = [lot for lot in ledger.live_lots(now) if ledger.remaining(lot) > 0]
+        if not debtors or not payers:
+            return
+        debtor = min(debtors, key=_debtor_since)
+        _move(ledger, f"lot/{payers[0]}", "debt", 1)
+        if None in debtor.used:
+            debtor.used[debtor.used.index(None)] = payers[0]
+            debtor.used = _tidy(debtor.used)
+        else:
+            debtor.held[debtor.held.index(None)] = payers[0]
+            debtor.held = _tidy(debtor.held)
+
+
+def _note_debtors(ledger: Ledger, place: Position) -> None:
+    for claim in ledger.claims.values():
+        if None not in claim.held and None not in claim.used:
+            claim.debtor_since = None
+        elif claim.debtor_since is None:
+            claim.debtor_since = place
+
+
+def _debtor_since(claim: PlainClaim) -> Position:
+    assert claim.debtor_since is not None
+    return claim.debtor_since
+
+
+def _tidy(coins: Coins) -> Coins:
+    lots = list(dict.fromkeys(coin for coin in coins if coin is not None))
+    heap: Coins = []
+    for lot in [*lots, None]:
+        heap.extend([lot] * coins.count(lot))
+    return heap
+
+
+def _move(ledger: Ledger, source: str, target: str, amount: int) -> None:
+    if amount:
+        ledger.accounts[source] = ledger.balance(source) - amount
+        ledger.accounts[target] = ledger.balance(target) + amount
+
+
+def _difference(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    changes = {account: balance - before.get(account, 0) for account, balance in after.items()}
+    return {account: change for account, change in changes.items() if change}
