@@ -78,17 +78,17 @@ class Timeline(Generic[EntryT]):
         """The place of the last entry known, checkpointed or not."""
         return self._places[-1] if self._places else self.begins_after
 
-    def append(self, entry: EntryT) -> Effect:
-        """Let in an entry that is later than all known ones, and fold it."""
-        account = self.account
+    def append(self, entry: EntryT, effect: Effect) -> None:
+        """Let in an entry made here, later than all known ones, whose operation `account` has just applied."""
+        assert len(self._effects) == len(self._entries)
         place = entry.position
         assert place > self.last_place, (place, self.last_place)
-        operation = entry.operation
-        effect = NOTHING if operation is None else account.apply(operation, place, entry.key, entry.request)
+        if self._unseen == len(self._entries):
+            # Its origin records this very effect: there is nothing to look at.
+            self._unseen += 1
         self._entries.append(entry)
         self._places.append(place)
         self._effects.append(effect)
-        return effect
 
     def insert(self, entry: EntryT) -> None:
         """Let in an entry at its place; what lies behind it is folded again when the account is next asked for.

@@ -1,0 +1,99 @@
+"""Whether an operation lost: its canonical effect against what its origin recorded, and who the rivals are.
+
+An origin records the effect that an operation has among all that the origin knows. When entries of other regions take
+earlier places, the effect in canonical order can become another one. The cause is always concurrency: the rivals are
+the operations of the same tenant that stand earlier in canonical order and that the loser's clock does not cover. A
+difference without a rival is no conflict but an alarm: a fault, or a forged entry.
+"""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+
+from ledger.account import Effect
+from ledger.operation import Capture, Lapse, Refund, Release, Renew, Revoke
+from ledger.posting import DEBT, LOT_PREFIX, Outcome, Postings, subtract
+from replication.filed import Filed
+
+
+class Kind(StrEnum):
+    """What happened to the loser, canonical effect against recorded."""
+
+    OVERSPEND = "overspend"
+    """More debt: the credit was spent earlier in canonical order."""
+    DUPLICATE = "duplicate"
+    """Nothing: the same key, claim or lot was accepted earlier elsewhere."""
+    KEY_MISMATCH = "key_mismatch"
+    """Nothing: the same key was accepted earlier elsewhere for another request."""
+    REVOKED = "revoked"
+    """A lot that should have paid was revoked concurrently, or was revoked twice."""
+    LEASE = "lease"
+    """Capture, renewal, release or lapse of a reservation that had ended, or been renewed, concurrently."""
+    REFUND = "refund"
+    """A refund of usage that was refunded concurrently."""
+    REALLOCATED = "reallocated"
+    """The same amount from other lots: nobody owes anything more."""
+
+
+def differs(filed: Filed, effect: Effect) -> bool:
+    """Whether an operation's canonical effect is not what its origin recorded."""
+    entry = filed.entry
+    return effect.postings != entry.postings or effect.outcome != entry.outcome
+
+
+def difference(canonical: Mapping[str, int], recorded: Mapping[str, int], compensated: Postings) -> Postings:
+    """What is still to be posted for one operation: canonical − (recorded + compensations so far)."""
+    return subtract(subtract(canonical, recorded), compensated)
+
+
+def rivals_among(loser: Filed, earlier: Iterable[Filed]) -> list[Filed]:
+    """Of the entries `earlier` in canonical order, the operations that `loser` had not seen, in the order given."""
+    return [filed for filed in earlier if filed.operation is not None and not is_known(loser, filed)]
+
+
+def is_known(loser: Filed, other: Filed) -> bool:
+    """Whether `other` happened before `loser`."""
+    return loser.knew(other.entry.replica, other.entry.seq)
+
+
+def classify(
+    filed: Filed,
+    canonical: Mapping[str, int],
+    outcome: Outcome,
+    rivals: Iterable[Filed],
+    compensations: Iterable[Postings],
+) -> Kind:
+    """Name the conflict of a loser.
+
+    Where later entries have taken the difference back, the first compensation tells what it was.
+    """
+    entry = filed.entry
+    rivals = list(rivals)
+    if outcome is Outcome.DUPLICATE and entry.outcome != Outcome.DUPLICATE:
+        mismatch = any(rival.key == entry.key and rival.request != entry.request for rival in rivals if rival.key)
+        return Kind.KEY_MISMATCH if mismatch else Kind.DUPLICATE
+    if outcome != entry.outcome:
+        if isinstance(entry.content, Capture | Renew | Release | Lapse):
+            return Kind.LEASE
+        if isinstance(entry.content, Refund):
+            return Kind.REFUND
+        return Kind.REVOKED if isinstance(entry.content, Revoke) else Kind.REALLOCATED
+    change = subtract(canonical, entry.postings)
+    if not change:
+        first = next(iter(compensations), {})
+        return Kind.OVERSPEND if first.get(DEBT, 0) < 0 else _taken_back(entry.postings, first)
+    if _counts_on_revoked(change, rivals):
+        return Kind.REVOKED
+    if change.get(DEBT, 0) < 0:
+        return Kind.OVERSPEND
+    return Kind.REFUND if isinstance(entry.content, Refund) else Kind.REALLOCATED
+
+
+def _taken_back(recorded: Postings, first: Postings) -> Kind:
+    undone = {account: -amount for account, amount in recorded.items()}
+    return Kind.DUPLICATE if first == undone else Kind.REALLOCATED
+
+
+def _counts_on_revoked(change: Mapping[str, int], rivals: Iterable[Filed]) -> bool:
+    """Whether the difference gives back credit of a lot that a rival revoked."""
+    revoked = {LOT_PREFIX + rival.entry.content.lot for rival in rivals if isinstance(rival.entry.content, Revoke)}
+    return any(change.get(account, 0) > 0 for account in revoked)

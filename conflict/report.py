@@ -1,0 +1,168 @@
+"""The report of a conflict, as every region with the same entries shows it.
+
+Its id is derived from the loser's dot and the kind. Its life:
+
+    detected --books put right--> compensated --debt paid--> repaid
+        `---- canonical order is as recorded after all ----> cleared
+
+``detected_at`` is the time of the first compensating entry, the moment at which the region that accepted the loser
+found it out; it is None until that entry is known. Nothing in a report depends on where or when it is asked for.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+from msgspec import Struct
+
+from conflict.contest import Amends, Contest
+from conflict.detect import Kind
+from ledger.ids import ClaimId, Position, TenantId
+from ledger.operation import Compensation, Expire, Grant, Revoke, Settle
+from ledger.posting import DEBT, LOT_PREFIX, Outcome
+from replication.clock import Dot, VectorClock
+from replication.filed import Filed
+
+MAX_RIVALS: Final = 16
+"""A report names the first so many rivals, and says how many there are."""
+
+MAX_SEQ_DIGITS: Final = 16
+
+
+class State(StrEnum):
+    """Where a conflict is in its life."""
+
+    DETECTED = "detected"
+    COMPENSATED = "compensated"
+    REPAID = "repaid"
+    CLEARED = "cleared"
+
+
+class Party(Struct, frozen=True, gc=False):
+    """One operation of a conflict: who, when, knowing what, and what it was."""
+
+    replica: str
+    seq: int
+    region: str
+    hlc: int
+    clock: VectorClock
+    kind: str
+    key: str | None
+    claim: str | None
+    amount: int | None
+    outcome: str
+
+
+class LotShare(Struct, frozen=True, gc=False):
+    """What the loser posted on a lot, as recorded and in canonical order."""
+
+    lot: str
+    recorded: int
+    canonical: int
+
+
+class Rivals(Struct, frozen=True, gc=False):
+    """The first of the operations that a loser had not seen, and how many there are."""
+
+    first: tuple[Filed, ...]
+    count: int
+
+
+class Report(Struct, frozen=True, gc=False):
+    """One conflict, whole."""
+
+    id: str
+    kind: Kind
+    state: State
+    tenant: TenantId
+    loser: Party
+    canonical_outcome: Outcome
+    rivals: tuple[Party, ...]
+    rival_count: int
+    lots: tuple[LotShare, ...]
+    amount: int
+    debt: int
+    compensations: tuple[Amends, ...]
+    detected_at: int | None
+
+
+def report_id(loser: Position, kind: Kind) -> str:
+    """The name of a conflict: the loser's dot and the kind, readable and fit for a URL."""
+    return f"{loser.region}.{loser.boot}.{loser.seq}.{kind}"
+
+
+def loser_in(report: str) -> Dot | None:
+    """The loser that the id of a report names, or None if it is no such id."""
+    match report.split("."):
+        case [region, boot, seq, _] if seq.isdecimal() and len(seq) <= MAX_SEQ_DIGITS:
+            return Dot(f"{region}/{boot}", int(seq))
+        case _:
+            return None
+
+
+def build_report(contest: Contest, rivals: Rivals, owed_now: int) -> Report:
+    """Tell one conflict; `owed_now` is what the loser's claim owes in canonical state."""
+    entry = contest.loser.entry
+    kind = contest.kind(rivals.first)
+    debt = max(0, entry.postings.get(DEBT, 0) - contest.canonical.get(DEBT, 0))
+    accounts = sorted(
+        account
+        for account in {*entry.postings, *contest.canonical}
+        if account.startswith(LOT_PREFIX) and entry.postings.get(account, 0) != contest.canonical.get(account, 0)
+    )
+    lots = tuple(
+        LotShare(account.removeprefix(LOT_PREFIX), entry.postings.get(account, 0), contest.canonical.get(account, 0))
+        for account in accounts
+    )
+    return Report(
+        id=report_id(contest.loser.position, kind),
+        kind=kind,
+        state=_state(contest, debt, owed_now),
+        tenant=entry.tenant,
+        loser=party(contest.loser),
+        canonical_outcome=contest.outcome,
+        rivals=tuple(party(rival) for rival in rivals.first[:MAX_RIVALS]),
+        rival_count=rivals.count,
+        lots=lots,
+        amount=debt or sum(abs(lot.canonical - lot.recorded) for lot in lots),
+        debt=debt,
+        compensations=tuple(contest.amends),
+        detected_at=contest.amends[0].position.now if contest.amends else None,
+    )
+
+
+def party(filed: Filed) -> Party:
+    """An entry as a report names it."""
+    entry = filed.entry
+    return Party(
+        entry.replica,
+        entry.seq,
+        filed.position.region,
+        entry.hlc,
+        filed.clock,
+        kind_of(filed),
+        entry.key,
+        claim_of(filed),
+        getattr(entry.content, "amount", None),
+        entry.outcome,
+    )
+
+
+def kind_of(filed: Filed) -> str:
+    """The operation's name, as the log tags it."""
+    return str(filed.entry.content.__struct_config__.tag)
+
+
+def claim_of(filed: Filed) -> ClaimId | None:
+    """The claim that an entry concerns, if it concerns one."""
+    content = filed.entry.content
+    if isinstance(content, Grant | Revoke | Expire | Settle | Compensation):
+        return None
+    return content.claim
+
+
+def _state(contest: Contest, debt: int, owed_now: int) -> State:
+    if contest.open_difference:
+        return State.DETECTED
+    if contest.is_cleared:
+        return State.CLEARED
+    return State.REPAID if debt and not owed_now else State.COMPENSATED

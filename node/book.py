@@ -1,0 +1,390 @@
+"""One tenant at this node: the checkpointed past on disk, the entries since then in memory, and its contests.
+
+A tenant's rows on disk say what its stable entries came to; they change only in steps, each of which takes the next few
+stable entries out of memory and writes the cells that they changed, together with the place up to which the rows are
+true, in one atomic batch. What is not stable yet is in the journal, and is filed again from there after a restart.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from conflict.contest import Amends, Contest
+from conflict.detect import differs, is_known
+from conflict.report import MAX_RIVALS, Report, Rivals, build_report, claim_of
+from ledger.account import NOTHING, Account, Cell, Effect, KeyUse
+from ledger.claim import Claim
+from ledger.ids import ClaimId, Key, Position, TenantId
+from ledger.operation import Compensation
+from ledger.posting import TOTALS, Outcome
+from ledger.timeline import BEGINNING, Timeline
+from node.store.journal import Journal
+from node.store.kv import Overlay, Table
+from node.store.rows import (
+    after_prefix,
+    decode_claim,
+    decode_key_use,
+    decode_lot,
+    decode_places,
+    dot_at,
+    encode_value,
+    history_key,
+    pack,
+    place_key,
+    tenant_key,
+    unpack,
+)
+from replication.clock import Dot, VectorClock
+from replication.filed import Filed
+
+_PAGE = 1000
+
+
+class StoredPast:
+    """The checkpointed past of a tenant, looked up row by row."""
+
+    __slots__ = ("_overlay", "_prefix")
+
+    def __init__(self, overlay: Overlay, tenant: TenantId) -> None:
+        self._overlay = overlay
+        self._prefix = tenant_key(tenant)
+
+    def claim(self, claim: ClaimId) -> Claim | None:
+        """A claim that has ended; those that are open or owe are in memory."""
+        row = self._overlay.get(Table.CLOSED, self._prefix + claim.encode())
+        return None if row is None else decode_claim(row)
+
+    def key_use(self, key: Key) -> KeyUse | None:
+        """The operation that used a key first."""
+        row = self._overlay.get(Table.KEYS, self._prefix + key.encode())
+        return None if row is None else decode_key_use(row)
+
+
+class LedgerBook:
+    """The timeline of one tenant above its rows.
+
+    Relations kept: ``contests`` holds every contest of an entry that is in the timeline or that something in the
+    timeline concerns, or that is not settled; the CONFLICTS rows hold those of checkpointed entries. ``_stored_totals``
+    are the totals as the rows have them. ``quiet_since`` and ``unsettled_since`` are the times (ms) of the last and the
+    first merge since the own contests were last put right, or None. ``_clock`` is the node's own, kept by the region.
+    """
+
+    __slots__ = (
+        "_clock", "_journal", "_overlay", "_stored_totals", "contests", "digest_counted",
+        "entry_count", "last_commit", "quiet_since", "tenant", "timeline", "touched_at",
+        "unsettled_since",
+    )  # fmt: skip
+
+    def __init__(self, tenant: TenantId, overlay: Overlay, journal: Journal, clock: VectorClock) -> None:
+        self.tenant = tenant
+        self._overlay = overlay
+        self._journal = journal
+        self._clock = clock
+        self._stored_totals = dict.fromkeys(TOTALS, 0)
+        self.contests: dict[Dot, Contest] = {}
+        self.entry_count = 0
+        self.last_commit = 0
+        self.touched_at = 0
+        self.digest_counted = 0
+        self.quiet_since: int | None = None
+        self.unsettled_since: int | None = None
+        self.timeline: Timeline[Filed] = Timeline()
+        state = overlay.get(Table.STATES, tenant_key(tenant))
+        if state is not None:
+            self._load(state)
+
+    def _load(self, state: bytes) -> None:
+        place, totals, self.entry_count = unpack(state)
+        self.timeline = Timeline(StoredPast(self._overlay, self.tenant), Position(*place))
+        self._stored_totals.update(zip(TOTALS, totals, strict=True))
+        self.timeline.account.load(
+            self._stored_totals,
+            map(decode_lot, self._rows(Table.LOTS)),
+            map(decode_claim, self._rows(Table.OPEN)),
+        )
+        for row in self._rows(Table.UNSETTLED):
+            contest = self.stored_contest(Position(*unpack(row)))
+            if contest is not None:
+                self.contests[contest.loser.dot] = contest
+
+    # -- what others ask --------------------------------------------------------------------------------------------
+
+    @property
+    def account(self) -> Account:
+        """The tenant's canonical state."""
+        return self.timeline.account
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the rows say all there is, so that the book may be dropped from memory."""
+        return not len(self.timeline) and not self.contests
+
+    @property
+    def exists(self) -> bool:
+        """Whether the tenant has any entry."""
+        return self.entry_count > 0
+
+    def ended_claims(self, after: ClaimId | None, limit: int) -> list[Claim]:
+        """Checkpointed claims that have ended, by id."""
+        prefix = tenant_key(self.tenant)
+        start = prefix if after is None else prefix + after.encode() + b"\0"
+        rows = self._overlay.scan(Table.CLOSED, start, after_prefix(prefix), limit)
+        return [decode_claim(value) for _, value in rows]
+
+    def entries(self, after: Position, limit: int) -> list[Filed]:
+        """Up to `limit` entries behind `after`, in canonical order."""
+        found: list[Filed] = []
+        if after < self.timeline.begins_after:
+            for place in self._past_places(after):
+                found.append(self._found(place))
+                if len(found) == limit:
+                    return found
+        return found + list(self.timeline.entries_between(after, limit - len(found)))
+
+    def report(self, contest: Contest) -> Report:
+        """The report of a contest as it stands."""
+        claim = claim_of(contest.loser)
+        state = self.account.claim(claim) if claim is not None else None
+        rivals = self._rivals_of(contest)
+        return build_report(contest, rivals, state.debt if state is not None else 0)
+
+    # -- entries come in --------------------------------------------------------------------------------------------
+
+    def append(self, filed: Filed, effect: Effect) -> None:
+        """An entry of this node, later than all it knows, with the effect that it records."""
+        self.entry_count += 1
+        self.last_commit = filed.commit
+        self.timeline.append(filed, NOTHING if filed.operation is None else effect)
+        self._count_amends(filed)
+
+    def insert(self, filed: Filed, now: int) -> None:
+        """An entry of another region, or of an earlier boot, at its place."""
+        self.entry_count += 1
+        self.last_commit = filed.commit
+        was_stable_until = self.timeline.begins_after
+        if filed.position <= was_stable_until:
+            self._begin_again()
+        self.timeline.insert(filed)
+        self.quiet_since = now
+        if self.unsettled_since is None:
+            self.unsettled_since = now
+        self._count_amends(filed)
+        if filed.position <= was_stable_until:
+            self.checkpoint(was_stable_until.hlc, len(self.timeline))
+
+    def _count_amends(self, filed: Filed) -> None:
+        content = filed.entry.content
+        if isinstance(content, Compensation):
+            for part in content.of:
+                contest = self._contest(part.replica, part.seq)
+                if contest is not None:
+                    contest.add(Amends(filed.position, part.postings))
+
+    def holds(self, place: Position) -> bool:
+        """Whether the entry at `place` is checkpointed already."""
+        if place > self.timeline.begins_after:
+            return False
+        return next(self._past_places(Position(place.hlc, place.region, place.boot, place.seq - 1)), None) == place
+
+    def review(self) -> None:
+        """Bring the contests up to date with canonical order."""
+        for filed, effect in self.timeline.take_refolded():
+            if filed.operation is None:
+                continue
+            contest = self.contests.get(filed.dot)
+            if contest is not None:
+                contest.canonical, contest.outcome = effect.postings, effect.outcome
+                if contest.is_void:
+                    del self.contests[filed.dot]
+            elif differs(filed, effect):
+                self.contests[filed.dot] = Contest(filed, effect.postings, effect.outcome, [])
+
+    def _contest(self, replica: str, seq: int) -> Contest | None:
+        """The contest of an operation that a compensation refers to; None if no such entry is known."""
+        dot = Dot(replica, seq)
+        contest = self.contests.get(dot)
+        if contest is None:
+            filed = self._journal.find(replica, seq)
+            if filed is None:
+                return None
+            contest = self.stored_contest(filed.position)
+            if contest is None:
+                # As recorded, until a review says otherwise.
+                contest = Contest(filed, filed.entry.postings, Outcome(filed.entry.outcome), [])
+            self.contests[dot] = contest
+        return contest
+
+    # -- rivals -----------------------------------------------------------------------------------------------------
+
+    def rivals(self, loser: Filed) -> Rivals:
+        """The operations earlier in canonical order that `loser` had not seen."""
+        found = [
+            filed
+            for filed in self._past_unknown_to(loser)
+            if filed.operation is not None and not is_known(loser, filed)
+        ]
+        for filed, _ in self.timeline.effects():
+            if filed.position >= loser.position:
+                break
+            if filed.operation is not None and not is_known(loser, filed):
+                found.append(filed)
+        return Rivals(tuple(found[:MAX_RIVALS]), len(found))
+
+    def _past_unknown_to(self, loser: Filed) -> Iterator[Filed]:
+        """The checkpointed entries that could be rivals: those not before the first entry that the loser lacked."""
+        lacking = [
+            unknown.position.hlc
+            for replica in self._clock
+            if replica != loser.entry.replica
+            and (unknown := self._journal.find(replica, loser.others.get(replica, 0) + 1)) is not None
+        ]
+        if not lacking or min(lacking) > self.timeline.begins_after.hlc:
+            return
+        for place in self._past_places(Position(min(lacking) - 1, "", "", 0)):
+            if place >= loser.position:
+                return
+            dot = dot_at(place)
+            if not loser.knew(dot.replica, dot.seq):
+                yield self._found(place)
+
+    def _stored_rivals(self, stored: bytes) -> Rivals:
+        *_, places, count = unpack(stored)
+        return Rivals(tuple(self._found(Position(*place)) for place in places), count)
+
+    # -- the checkpoint ---------------------------------------------------------------------------------------------
+
+    def checkpoint(self, frontier: int, at_most: int) -> list[Filed]:
+        """Write the next stable entries (clock reading at most `frontier`) to the rows and let go of them."""
+        count = min(self.timeline.count_until(frontier), at_most)
+        if not count:
+            return []
+        self.review()
+        step = self.timeline.first(count)
+        overlay, prefix = self._overlay, tenant_key(self.tenant)
+        totals = self._stored_totals
+        last: dict[tuple[Cell, str], object] = {}
+        for _, filed, effect in step:
+            for account in TOTALS:
+                if account in effect.postings:
+                    totals[account] += effect.postings[account]
+            for change in effect.changes:
+                last[change.cell, change.id] = change.new
+            self._store_contests(filed)
+        for (cell, name), value in last.items():
+            key = prefix + name.encode()
+            if cell is Cell.LOT:
+                overlay.put(Table.LOTS, key, encode_value(value))
+            elif cell is Cell.KEY:
+                overlay.put(Table.KEYS, key, encode_value(value))
+            else:
+                assert isinstance(value, Claim)
+                ended = value.is_ended
+                overlay.put(Table.CLOSED if ended else Table.OPEN, key, encode_value(value))
+                overlay.delete(Table.OPEN if ended else Table.CLOSED, key)
+        places = [place for place, _, _ in step]
+        overlay.put(Table.HISTORY, history_key(self.tenant, places[0]), encode_value(places))
+        remaining = len(self.timeline) - count
+        overlay.put(
+            Table.STATES, prefix, pack([places[-1], [totals[name] for name in TOTALS], self.entry_count - remaining])
+        )
+        self.timeline.drop(count)
+        if not isinstance(self.timeline.account.past, StoredPast):
+            self.timeline.account.past = StoredPast(overlay, self.tenant)
+        return [filed for _, filed, _ in step]
+
+    def _store_contests(self, filed: Filed) -> None:
+        """Write the contests that a checkpointed entry is about: its own, or those that it makes amends for."""
+        content = filed.entry.content
+        concerned = [(part.replica, part.seq) for part in content.of] if isinstance(content, Compensation) else []
+        for dot in [filed.dot, *concerned]:
+            contest = self.contests.get(Dot(*dot))
+            if contest is not None and not contest.is_void and contest.loser.position <= filed.position:
+                self._write_contest(contest, self._rivals_of(contest))
+                if contest.is_settled:
+                    del self.contests[contest.loser.dot]
+
+    def _rivals_of(self, contest: Contest) -> Rivals:
+        stored = self._overlay.get(Table.CONFLICTS, place_key(contest.loser.position))
+        return self.rivals(contest.loser) if stored is None else self._stored_rivals(stored)
+
+    def _write_contest(self, contest: Contest, rivals: Rivals) -> None:
+        place = contest.loser.position
+        amends = [(tuple(part.position), part.postings) for part in contest.amends]
+        rival_places = [tuple(rival.position) for rival in rivals.first]
+        self._overlay.put(
+            Table.CONFLICTS,
+            place_key(place),
+            pack([self.tenant, contest.canonical, str(contest.outcome), amends, rival_places, rivals.count]),
+        )
+        unsettled = tenant_key(self.tenant) + place_key(place)
+        if contest.is_settled:
+            self._overlay.delete(Table.UNSETTLED, unsettled)
+        else:
+            self._overlay.put(Table.UNSETTLED, unsettled, pack(tuple(place)))
+
+    def stored_contest(self, place: Position) -> Contest | None:
+        """The contest of a checkpointed entry, if it has one."""
+        stored = self._overlay.get(Table.CONFLICTS, place_key(place))
+        if stored is None:
+            return None
+        _, canonical, outcome, amends, _, _ = unpack(stored)
+        return Contest(
+            self._found(place),
+            canonical,
+            Outcome(outcome),
+            [Amends(Position(*at), postings) for at, postings in amends],
+        )
+
+    # -- the past ---------------------------------------------------------------------------------------------------
+
+    def _rows(self, table: Table) -> Iterator[bytes]:
+        prefix = tenant_key(self.tenant)
+        start, stop = prefix, after_prefix(prefix)
+        while rows := self._overlay.scan(table, start, stop, _PAGE):
+            for _, value in rows:
+                yield value
+            start = rows[-1][0] + b"\0"
+
+    def _past_places(self, after: Position) -> Iterator[Position]:
+        """The places of checkpointed entries behind `after`, in canonical order."""
+        prefix = tenant_key(self.tenant)
+        start, stop = history_key(self.tenant, after), after_prefix(prefix)
+        containing = self._overlay.scan(Table.HISTORY, prefix, start, 1, reverse=True)
+        for _, value in containing:
+            yield from (place for place in decode_places(value) if place > after)
+        while rows := self._overlay.scan(Table.HISTORY, start, stop, _PAGE):
+            for _, value in rows:
+                yield from (place for place in decode_places(value) if place > after)
+            start = rows[-1][0] + b"\0"
+
+    def _found(self, place: Position) -> Filed:
+        dot = dot_at(place)
+        filed = self._journal.find(dot.replica, dot.seq)
+        assert filed is not None, f"the history names {dot}, which the journal lacks"
+        return filed
+
+    def _begin_again(self) -> None:
+        """Take the whole history back into memory, because an entry came in before what was held to be stable.
+
+        That takes a region that lost its disk while an entry of it was still on the way: rare, so it may be slow. The
+        rows are cleared here and written anew by the checkpoint that follows, in the same batch as the late entry.
+        """
+        everything = [self._found(place) for place in self._past_places(BEGINNING)]
+        everything += [filed for filed, _ in self.timeline.effects()]
+        self.timeline = Timeline()
+        self._stored_totals = dict.fromkeys(TOTALS, 0)
+        self.contests.clear()
+        self._clear_rows(filed.position for filed in everything)
+        for filed in everything:
+            self.timeline.insert(filed)
+        for filed in everything:
+            self._count_amends(filed)
+
+    def _clear_rows(self, places: Iterable[Position]) -> None:
+        prefix = tenant_key(self.tenant)
+        for place in places:
+            self._overlay.delete(Table.CONFLICTS, place_key(place))
+        for table in (Table.LOTS, Table.OPEN, Table.CLOSED, Table.KEYS, Table.HISTORY, Table.STATES, Table.UNSETTLED):
+            start = prefix
+            while rows := self._overlay.scan(table, start, after_prefix(prefix), _PAGE):
+                for key, _ in rows:
+                    self._overlay.delete(table, key)
+                start = rows[-1][0] + b"\0"

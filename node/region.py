@@ -1,0 +1,550 @@
+"""One region as a state machine: pure, synchronous, the same under real disks and sockets and under simulated ones.
+
+Everything that decides is here and in the packages below; whoever hosts a region owns time, the disk and the network:
+
+    submit(command)     a client's command: judged, folded, joined to the open batch; the reply waits for `landed`
+    receive(entries)    entries of other logs, each applied when all that it had seen has been applied
+    tick(now)           what is due by itself: lapses, settlements, expiries, compensations, checkpoints
+    seal()              the open batch, as writes for the disk
+    landed()            the oldest sealed batch is durable: its entries may be shown
+
+The region never lets anybody see an entry that is not durable. Memory holds what is not stable yet and what was touched
+lately; the rest is on disk (see `node.book` and `node.store.journal`).
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from operator import attrgetter
+from typing import Final
+
+from msgspec import Struct
+
+from conflict.compensate import compensations
+from conflict.contest import Contest
+from conflict.report import Report, loser_in
+from ledger.account import Effect
+from ledger.admission import Reason, Refusal, admit, invalid
+from ledger.claim import Claim, ClaimState
+from ledger.command import Command, GrantCredit, fingerprint
+from ledger.ids import ClaimId, Key, LotId, Position, TenantId
+from ledger.lot import Lot, LotState
+from ledger.operation import Content, Expire, Grant, Hold, Lapse, Operation, Renew, Settle
+from ledger.posting import DEBT, Outcome
+from node.alarms import AlarmKind, Alarms
+from node.book import LedgerBook
+from node.digest import MODULUS, shown, tenant_digest
+from node.schedule import Due, Schedule
+from node.settings import RegionSettings
+from node.store.journal import Journal, filed_of
+from node.store.kv import Overlay, Table, Write
+from node.store.rows import decode_claim, decode_lot, pack, place_key, place_of, tenant_of, unpack
+from replication.clock import Hlc, VectorClock, hlc_at, ms_of
+from replication.entry import VERSION, Entry, LogHead, Malformed, hash_of, seal
+from replication.filed import Filed
+
+_DUE_AT_ONCE: Final = 200
+_COMPENSATED_AT_ONCE: Final = 500
+_CHECKPOINT_ENTRIES: Final = 256
+_CHECKPOINT_BOOKS: Final = 64
+_SCANNED_AT_ONCE: Final = 500
+_CEILING_AHEAD_MS: Final = 10_000
+
+
+class Accepted(Struct, frozen=True, gc=False):
+    """A command that stands: its entry, and whether the entry is an earlier one that had the same key."""
+
+    filed: Filed
+    replayed: bool
+
+
+class _InFlight(Struct, frozen=True, gc=False):
+    """What becomes true when a sealed batch lands."""
+
+    commit: int
+    clock: VectorClock
+    hlc: int
+    ceiling: int
+
+
+class Region:
+    """The state of one region's node. Times are in ms; `now` is the host's wall clock.
+
+    Relations kept: ``clock`` counts every entry applied, ``durable`` every entry landed; ``_low`` is a commit such
+    that all entries in commits up to it are checkpointed, and ``_unchecked`` counts the others by commit; ``_unstable``
+    holds the books with entries in their timelines, ``_merged`` those that may owe compensations.
+    """
+
+    def __init__(self, settings: RegionSettings, overlay: Overlay, boot: str, now: int) -> None:
+        self.settings = settings
+        self.boot = boot
+        self.replica = f"{settings.region}/{boot}"
+        self.alarms = Alarms()
+        self.journal = Journal(overlay)
+        self.clock: VectorClock = {}
+        self.heads: dict[str, LogHead] = {}
+        self.frontier = -1
+        self.books: dict[TenantId, LedgerBook] = {}
+        self._overlay = overlay
+        self._own = LogHead(self.replica)
+        self._learnt: VectorClock = {}
+        self._schedule = Schedule()
+        self._unstable: dict[TenantId, LedgerBook] = {}
+        self._merged: dict[TenantId, LedgerBook] = {}
+        self._in_flight: deque[_InFlight] = deque()
+        self._unchecked: dict[int, int] = {}
+        self._open_unchecked = 0
+        self._advanced: dict[int, dict[str, LogHead]] = {}
+        self._open_advanced: set[str] = set()
+        self._low = 0
+        self._low_heads: dict[str, LogHead] = {}
+        self._low_written = 0
+        self._digest: int | None = None
+        self._undigested: dict[TenantId, LedgerBook] = {}
+        self._scans: deque[tuple[Table, bytes]] = deque([(Table.OPEN, b""), (Table.LOTS, b"")])
+        ceiling = self._recover(now)
+        self.hlc = Hlc(ceiling)
+        for head in self.heads.values():
+            self.hlc.observe(head.hlc)
+        self._ceiling_written = ceiling
+        self._promised = -1
+        self.durable: VectorClock = dict(self.clock)
+
+    # -- starting from disk -----------------------------------------------------------------------------------------
+
+    def _recover(self, now: int) -> int:
+        """Take up what is on disk: heads and rows up to the low-water commit, then the journal behind it."""
+        low = self._overlay.get(Table.META, b"low")
+        if low is not None:
+            self._low, heads = unpack(low)
+            for replica, seq, digest, hlc, others in heads:
+                self.heads[replica] = LogHead(replica, seq, digest, hlc, others)
+                self.clock[replica] = seq
+        self._low_heads = {replica: _copy(head) for replica, head in self.heads.items()}
+        for key, _ in self._all_rows(Table.UNSETTLED):
+            book = self._book(TenantId(tenant_of(key)), now)
+            book.quiet_since = book.unsettled_since = now
+            self._merged[book.tenant] = book
+        for commit, runs in self.journal.replay(self._low):
+            for run in runs:
+                for filed, digest in filed_of(run, commit):
+                    self._head(run.replica).extend(filed.entry, digest)
+                    self.clock[run.replica] = filed.entry.seq
+                    self._open_advanced.add(run.replica)
+                    book = self._book(filed.entry.tenant, now)
+                    if not book.holds(filed.position):
+                        self._file(book, filed, now)
+            self._commit_closed(commit)
+        ceiling = self._overlay.get(Table.META, b"ceiling")
+        self._learnt = dict(self.clock)
+        return 0 if ceiling is None else int(unpack(ceiling))
+
+    def _all_rows(self, table: Table) -> Iterator[tuple[bytes, bytes]]:
+        start = b""
+        while rows := self._overlay.scan(table, start, None, _SCANNED_AT_ONCE):
+            yield from rows
+            start = rows[-1][0] + b"\0"
+
+    def _scan_for_due(self) -> None:
+        """Find out, a few rows at a time after a start, what the region's earlier boots left to be swept."""
+        table, start = self._scans[0]
+        rows = self._overlay.scan(table, start, None, _SCANNED_AT_ONCE)
+        for key, value in rows:
+            tenant = TenantId(tenant_of(key))
+            if table is Table.OPEN:
+                self._watch_claim(tenant, decode_claim(value))
+            else:
+                self._watch_lot(tenant, decode_lot(value))
+        self._scans.popleft()
+        if rows:
+            self._scans.appendleft((table, rows[-1][0] + b"\0"))
+
+    # -- clients ----------------------------------------------------------------------------------------------------
+
+    def submit(self, tenant: TenantId, command: Command, key: Key, now: int) -> Accepted | Refusal:
+        """Judge a command; if it stands, its entry is in the open batch and counts from here on."""
+        book = self._book(tenant, now)
+        request = fingerprint(command)
+        use = book.account.key_use(key)
+        if use is not None:
+            if use.request != request:
+                detail = "the idempotency key was used for another request; take a new key for a new request"
+                return Refusal(Reason.IDEMPOTENCY_MISMATCH, detail, {"key": key})
+            filed = self.journal.find(use.replica, use.seq)
+            assert filed is not None, f"key {key} names {use.replica}:{use.seq}, which the journal lacks"
+            return Accepted(filed, replayed=True)
+        if not book.exists and not isinstance(command, GrantCredit):
+            return Refusal(Reason.NOT_FOUND, "no such tenant; a tenant begins with its first grant", {"tenant": tenant})
+        operation = admit(book.account, tenant, command, key, self._present(now), self.settings.limits)
+        if isinstance(operation, Refusal):
+            return operation
+        try:
+            return Accepted(self._append(book, operation, key, request, now), replayed=False)
+        except Malformed:
+            return invalid("amount", "is spread over too many lots for one entry; ask for less at a time")
+
+    def existing_book(self, tenant: TenantId, now: int) -> LedgerBook | None:
+        """The book of a tenant that has any entry."""
+        book = self._book(tenant, now)
+        return book if book.exists else None
+
+    def _book(self, tenant: TenantId, now: int) -> LedgerBook:
+        book = self.books.get(tenant)
+        if book is None:
+            book = self.books[tenant] = LedgerBook(tenant, self._overlay, self.journal, self.clock)
+            if self._digest is not None and book.exists:
+                book.digest_counted = tenant_digest(tenant, book.account)
+        book.touched_at = now
+        return book
+
+    def _present(self, now: int) -> int:
+        """What the next entry will take for the present: the wall clock, or the clock of peers that are ahead."""
+        return max(now, ms_of(self.hlc.latest))
+
+    # -- entries of this node ---------------------------------------------------------------------------------------
+
+    def _append(self, book: LedgerBook, operation: Operation, key: Key | None, request: str | None, now: int) -> Filed:
+        """Fold an operation in as the newest of all and record what it did."""
+        place = self._next_place(now)
+        effect = book.account.apply(operation, place, key, request)
+        try:
+            filed = self._stamp(book, place, operation, key, request, effect)
+        except Malformed:
+            book.account.undo(effect)
+            raise
+        self._watch(book.tenant, filed)
+        return filed
+
+    def _next_place(self, now: int) -> Position:
+        return Position(self.hlc.tick(now), self.settings.region, self.boot, self._own.seq + 1)
+
+    def _stamp(
+        self, book: LedgerBook, place: Position, content: Content, key: Key | None, request: str | None, effect: Effect
+    ) -> Filed:
+        """Make the next entry of the own log, and join it to the open batch."""
+        own = self._own
+        others_before, delta = own.others, self._learnt
+        entry = Entry(
+            VERSION, self.replica, place.seq, place.hlc, delta, book.tenant, key, request, content,
+            effect.postings, effect.outcome, effect.result, own.hash,
+        )  # fmt: skip
+        sealed = seal(entry)
+        own.advance(entry, hash_of(sealed))
+        if delta:
+            self._learnt = {}
+        filed = Filed(entry, place, own.others, self.journal.next_commit)
+        book.append(filed, effect)
+        self.clock[self.replica] = place.seq
+        self.heads[self.replica] = own
+        self._join(book, filed, others_before, sealed)
+        return filed
+
+    def _join(self, book: LedgerBook, filed: Filed, others_before: VectorClock, sealed: bytes) -> None:
+        self.journal.add(filed, others_before, sealed)
+        self._open_advanced.add(filed.entry.replica)
+        self._count_unchecked(book, filed)
+
+    def _count_unchecked(self, book: LedgerBook, filed: Filed) -> None:
+        if filed.position > book.timeline.begins_after:
+            self._open_unchecked += 1
+            self._unstable[book.tenant] = book
+        if self._digest is not None:
+            self._undigested[book.tenant] = book
+
+    # -- entries of other logs --------------------------------------------------------------------------------------
+
+    def apply(self, entry: Entry, digest: bytes, sealed: bytes, now: int) -> None:
+        """Apply an entry of another log, all of whose causes have been applied; its log's head must accept it.
+
+        Raises what `LogHead.extend` raises, with nothing changed.
+        """
+        head = self._head(entry.replica)
+        others_before = head.others
+        head.extend(entry, digest)
+        self.hlc.observe(entry.hlc)
+        filed = Filed(entry, entry.position, head.others, self.journal.next_commit)
+        book = self._book(entry.tenant, now)
+        self._file(book, filed, now)
+        self.clock[entry.replica] = self._learnt[entry.replica] = entry.seq
+        self.journal.add(filed, others_before, sealed)
+        self._open_advanced.add(entry.replica)
+
+    def _file(self, book: LedgerBook, filed: Filed, now: int) -> None:
+        if filed.position <= book.timeline.begins_after:
+            self.alarms.raise_(
+                AlarmKind.LATE, filed.entry.replica, f"tenant {book.tenant} was folded anew from its beginning", now
+            )
+        book.insert(filed, now)
+        self._merged[book.tenant] = book
+        self._count_unchecked(book, filed)
+        if filed.position.region == self.settings.region:
+            self._watch(book.tenant, filed)
+
+    def _head(self, replica: str) -> LogHead:
+        head = self.heads.get(replica)
+        if head is None:
+            head = self.heads[replica] = LogHead(replica)
+        return head
+
+    # -- what is due by itself --------------------------------------------------------------------------------------
+
+    def tick(self, now: int) -> None:
+        """Do what is due at `now`; what is left over waits for the next tick."""
+        if self._scans:
+            self._scan_for_due()
+        for due_at, due, tenant, name in self._schedule.take_due(self._present(now), _DUE_AT_ONCE):
+            self._look_at(due_at, due, tenant, name, now)
+        self._compensate(now)
+        self._checkpoint(now)
+        self._forget_idle()
+        self._raise_ceiling(now)
+
+    def next_due(self) -> int | None:
+        """When the schedule next has something, in ms."""
+        return self._schedule.next_at()
+
+    def _look_at(self, due_at: int, due: Due, tenant: TenantId, name: str, now: int) -> None:
+        book = self._book(tenant, now)
+        present = self._present(now)
+        if due is Due.LEASE:
+            claim = book.account.claim(ClaimId(name))
+            if claim is None or claim.state is not ClaimState.OPEN:
+                return
+            if claim.lease_until > present:
+                self._schedule.add(claim.lease_until, Due.LEASE, tenant, name)
+                return
+            self._append(book, Lapse(claim.id, present), None, None, now)
+            return
+        lot = book.account.lots.get(LotId(name))
+        if lot is None or lot.state is not LotState.OPEN:
+            return
+        if due is Due.START:
+            if lot.remaining and book.account.totals[DEBT]:
+                self._append(book, Settle(), None, None, now)
+        elif self.frontier >> 16 >= lot.expires_at:
+            self._append(book, Expire(lot.id), None, None, now)
+        else:
+            # Usage from before the expiry may still arrive, and this lot may have to pay for it.
+            self._schedule.add(max(due_at, now) + self.settings.settle_after_ms, Due.EXPIRY, tenant, name)
+
+    def _watch(self, tenant: TenantId, filed: Filed) -> None:
+        """Note when to look at what an entry of this region made."""
+        content = filed.entry.content
+        if isinstance(content, Hold | Renew):
+            self._schedule.add(content.lease_until, Due.LEASE, tenant, content.claim)
+        elif isinstance(content, Grant):
+            if content.starts_at > filed.position.now:
+                self._schedule.add(content.starts_at, Due.START, tenant, content.lot)
+            self._schedule.add(content.expires_at, Due.EXPIRY, tenant, content.lot)
+
+    def _watch_claim(self, tenant: TenantId, claim: Claim) -> None:
+        if claim.region == self.settings.region and claim.state is ClaimState.OPEN:
+            self._schedule.add(claim.lease_until, Due.LEASE, tenant, claim.id)
+
+    def _watch_lot(self, tenant: TenantId, lot: Lot) -> None:
+        if lot.granted.region == self.settings.region and lot.state is LotState.OPEN:
+            self._schedule.add(lot.starts_at, Due.START, tenant, lot.id)
+            self._schedule.add(lot.expires_at, Due.EXPIRY, tenant, lot.id)
+
+    # -- putting the books right ------------------------------------------------------------------------------------
+
+    def _compensate(self, now: int) -> None:
+        """Post what this region owes to the books, for tenants that have been quiet, or unsettled for too long."""
+        for book in list(self._merged.values()):
+            assert book.quiet_since is not None
+            assert book.unsettled_since is not None
+            quiet = now - book.quiet_since >= self.settings.settle_after_ms
+            overdue = now - book.unsettled_since >= self.settings.settle_at_most_ms
+            if quiet or overdue:
+                self._put_right(book, now)
+                book.quiet_since = book.unsettled_since = None
+                del self._merged[book.tenant]
+
+    def _put_right(self, book: LedgerBook, now: int) -> None:
+        book.review()
+        owed = [contest for contest in book.contests.values() if self._owes(book, contest, now)]
+        for compensation, postings in compensations(owed, self.settings.region, _COMPENSATED_AT_ONCE):
+            effect = Effect(postings, Outcome.POSTED, None, ())
+            self._stamp(book, self._next_place(now), compensation, None, None, effect)
+
+    def _owes(self, book: LedgerBook, contest: Contest, now: int) -> bool:
+        """Whether a contest is this region's to settle, and is one: a difference without a rival is a fault."""
+        place = contest.loser.position
+        if place.region != self.settings.region or contest.is_settled:
+            return False
+        if contest.amends or book.rivals(contest.loser).count:
+            return True
+        detail = f"tenant {book.tenant}: no concurrent operation explains {contest.open_difference}"
+        self.alarms.raise_(AlarmKind.NO_RIVAL, f"{contest.loser.entry.replica}:{place.seq}", detail, now)
+        return False
+
+    def reports(self, tenant: TenantId | None, before: Position, now: int) -> Iterator[Report]:
+        """Every conflict whose loser stands before `before`, the newest loser first; of one tenant if asked for."""
+        for book in list(self._merged.values()):
+            book.review()
+        books = self.books.values() if tenant is None else [self._book(tenant, now)]
+        recent = {
+            contest.loser.position: (book, contest)
+            for book in books
+            for contest in book.contests.values()
+            if contest.loser.position < before and not contest.is_void
+        }
+        newest_first = sorted(recent, reverse=True)
+        for place, owner in self._stored_conflicts(before):
+            while newest_first and newest_first[0] > place:
+                book, contest = recent[newest_first.pop(0)]
+                yield book.report(contest)
+            if place not in recent and owner == (tenant or owner):
+                book = self._book(owner, now)
+                stored = book.stored_contest(place)
+                assert stored is not None
+                yield book.report(stored)
+        for place in newest_first:
+            book, contest = recent[place]
+            yield book.report(contest)
+
+    def report(self, name: str, now: int) -> Report | None:
+        """One conflict by its id, if there is one."""
+        dot = loser_in(name)
+        filed = self.journal.find(dot.replica, dot.seq) if dot is not None else None
+        if filed is None:
+            return None
+        book = self._book(filed.entry.tenant, now)
+        book.review()
+        contest = book.contests.get(filed.dot) or book.stored_contest(filed.position)
+        if contest is None or contest.is_void:
+            return None
+        report = book.report(contest)
+        return report if report.id == name else None
+
+    def _stored_conflicts(self, before: Position) -> Iterator[tuple[Position, TenantId]]:
+        stop = place_key(before)
+        while rows := self._overlay.scan(Table.CONFLICTS, b"", stop, _SCANNED_AT_ONCE, reverse=True):
+            for key, value in rows:
+                yield place_of(key), unpack(value)[0]
+            stop = rows[-1][0]
+
+    # -- checkpoints and memory -------------------------------------------------------------------------------------
+
+    def _checkpoint(self, now: int) -> None:
+        """Write some of what has become stable to the rows, tenant by tenant, the longest waiting first."""
+        frontier = min(self.frontier, ((now - self.settings.checkpoint_after_ms) << 16))
+        budget = _CHECKPOINT_ENTRIES
+        for tenant, book in list(islice(self._unstable.items(), _CHECKPOINT_BOOKS)):
+            del self._unstable[tenant]
+            for filed in book.checkpoint(frontier, budget):
+                budget -= 1
+                self._unchecked_left(filed.commit)
+            if len(book.timeline):
+                self._unstable[tenant] = book
+            if budget <= 0:
+                break
+        self._advance_low()
+
+    def _unchecked_left(self, commit: int) -> None:
+        if commit == self.journal.next_commit:
+            self._open_unchecked -= 1
+        else:
+            self._unchecked[commit] -= 1
+
+    def _commit_closed(self, commit: int) -> None:
+        self._unchecked[commit] = self._open_unchecked
+        self._open_unchecked = 0
+        self._advanced[commit] = {replica: _copy(self.heads[replica]) for replica in self._open_advanced}
+        self._open_advanced = set()
+
+    def _advance_low(self) -> None:
+        while self._unchecked:
+            commit = next(iter(self._unchecked))
+            if self._unchecked[commit]:
+                break
+            del self._unchecked[commit]
+            self._low_heads.update(self._advanced.pop(commit))
+            self._low = commit
+
+    def _forget_idle(self) -> None:
+        """Let go of books that the rows can answer for, when there are too many in memory."""
+        excess = len(self.books) - self.settings.tenants_in_memory
+        if excess <= 0:
+            return
+        idle = (book for book in self.books.values() if book.is_idle and book.tenant not in self._merged)
+        for book in sorted(idle, key=attrgetter("touched_at"))[:excess]:
+            self._count_digest(book)
+            self._undigested.pop(book.tenant, None)
+            del self.books[book.tenant]
+
+    # -- the disk ---------------------------------------------------------------------------------------------------
+
+    def seal(self) -> list[Write]:
+        """What is to be written now, as one atomic batch; empty if nothing is."""
+        commit = self.journal.next_commit - 1
+        if self.journal.open_count:
+            commit = self.journal.close_commit()
+            self._commit_closed(commit)
+        if self._low != self._low_written:
+            self._low_written = self._low
+            heads = [(head.replica, head.seq, head.hash, head.hlc, head.others) for head in self._low_heads.values()]
+            self._overlay.put(Table.META, b"low", pack([self._low, heads]))
+        batch = self._overlay.seal()
+        if batch:
+            self._in_flight.append(_InFlight(commit, dict(self.clock), self.hlc.latest, self._ceiling_written))
+        return batch
+
+    def landed(self) -> list[bytes]:
+        """The oldest sealed batch is on disk. Returns this node's own entries in it, sealed, for the peers."""
+        self._overlay.landed()
+        landed = self._in_flight.popleft()
+        fresh: list[bytes] = []
+        if landed.commit > self.journal.durable_commit:
+            self.journal.durable_commit = landed.commit
+            fresh = [
+                sealed
+                for run in self.journal.runs(landed.commit)
+                if run.replica == self.replica
+                for sealed in run.entries
+            ]
+        self.durable = landed.clock
+        self.hlc.raise_ceiling(landed.ceiling)
+        self._promised = max(self._promised, min(landed.hlc, self.hlc.ceiling))
+        return fresh
+
+    def promise(self, now: int) -> int:
+        """A clock reading up to which everything that this region ever accepts is in `durable`.
+
+        Whatever is stamped from here on reads higher; after a crash too, because the ceiling is on disk.
+        """
+        if not self._in_flight and not self.journal.open_count:
+            self._promised = max(self._promised, self.hlc.promise(now))
+        return self._promised
+
+    def _raise_ceiling(self, now: int) -> None:
+        """Keep the ceiling on disk well above what may soon be promised."""
+        if ms_of(self._ceiling_written) < now + _CEILING_AHEAD_MS // 2:
+            self._ceiling_written = hlc_at(now + _CEILING_AHEAD_MS)
+            self._overlay.put(Table.META, b"ceiling", pack(self._ceiling_written))
+
+    # -- the digest -------------------------------------------------------------------------------------------------
+
+    def digest(self) -> str:
+        """A number that names canonical state (see `node.digest`). The first time it reads every tenant."""
+        if self._digest is None:
+            self._digest = 0
+            tenants = {TenantId(tenant_of(key)) for key, _ in self._all_rows(Table.STATES)}
+            for tenant in tenants - self.books.keys():
+                book = LedgerBook(tenant, self._overlay, self.journal, self.clock)
+                self._count_digest(book)
+            self._undigested = dict(self.books)
+        for book in self._undigested.values():
+            self._count_digest(book)
+        self._undigested = {}
+        return shown(self._digest)
+
+    def _count_digest(self, book: LedgerBook) -> None:
+        if self._digest is not None and book.exists:
+            digest = tenant_digest(book.tenant, book.account)
+            self._digest = (self._digest + digest - book.digest_counted) % MODULUS
+            book.digest_counted = digest
+
+
+def _copy(head: LogHead) -> LogHead:
+    return LogHead(head.replica, head.seq, head.hash, head.hlc, head.others)

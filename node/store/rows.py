@@ -1,0 +1,93 @@
+"""How rows are named and written: keys that sort as the things they name, values in msgpack.
+
+Ids never contain a zero byte, so a zero byte ends each part of a key, and the rows of one tenant lie side by side.
+"""
+
+from typing import Any, Final
+
+import msgpack
+import msgspec
+
+from ledger.account import KeyUse
+from ledger.claim import Claim
+from ledger.ids import Position
+from ledger.lot import Lot
+from replication.clock import Dot
+
+_SEQ_BYTES: Final = 8
+
+encode_value = msgspec.msgpack.Encoder().encode
+decode_lot = msgspec.msgpack.Decoder(Lot).decode
+decode_claim = msgspec.msgpack.Decoder(Claim).decode
+decode_key_use = msgspec.msgpack.Decoder(KeyUse).decode
+decode_places = msgspec.msgpack.Decoder(list[Position]).decode
+
+
+def pack(value: Any) -> bytes:
+    """msgpack bytes of plain values."""
+    packed: bytes = msgpack.packb(value)
+    return packed
+
+
+def unpack(value: bytes) -> Any:
+    """The plain values of msgpack bytes; arrays become lists."""
+    return msgpack.unpackb(value, strict_map_key=False)
+
+
+def number_key(number: int) -> bytes:
+    """A number as a key: eight bytes, big-endian."""
+    return number.to_bytes(_SEQ_BYTES, "big")
+
+
+def number_of(key: bytes) -> int:
+    """The number that `number_key` wrote."""
+    return int.from_bytes(key, "big")
+
+
+def tenant_key(tenant: str, name: str = "") -> bytes:
+    """The row `name` of a tenant; without a name, what all of them start with."""
+    return f"{tenant}\0{name}".encode()
+
+
+def tenant_of(key: bytes) -> str:
+    """The tenant whose row a key names."""
+    return key[: key.index(0)].decode()
+
+
+def dot_key(replica: str, seq: int) -> bytes:
+    """An entry's name as a key: entries of one log lie side by side, by number."""
+    return replica.encode() + b"\0" + number_key(seq)
+
+
+def place_key(place: Position) -> bytes:
+    """A place in canonical order as a key that sorts like it.
+
+    A zero byte sorts before everything that a region or boot may contain, as the end of a string does in a tuple.
+    """
+    return b"%b%b\0%b\0%b" % (
+        number_key(max(place.hlc, 0)),
+        place.region.encode(),
+        place.boot.encode(),
+        number_key(place.seq),
+    )
+
+
+def place_of(key: bytes) -> Position:
+    """The place that `place_key` wrote."""
+    region, boot = key[_SEQ_BYTES : -_SEQ_BYTES - 1].split(b"\0")
+    return Position(number_of(key[:_SEQ_BYTES]), region.decode(), boot.decode(), number_of(key[-_SEQ_BYTES:]))
+
+
+def history_key(tenant: str, place: Position) -> bytes:
+    """A stretch of a tenant's history, named by the place of its first entry."""
+    return tenant_key(tenant) + place_key(place)
+
+
+def after_prefix(prefix: bytes) -> bytes:
+    """The first key behind all that start with `prefix`, which ends in a zero byte."""
+    return prefix[:-1] + b"\1"
+
+
+def dot_at(place: Position) -> Dot:
+    """The name of the entry at a place."""
+    return Dot(f"{place.region}/{place.boot}", place.seq)
