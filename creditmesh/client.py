@@ -264,9 +264,9 @@ class AsyncClient:
 
     # --- one node: always the first endpoint, never another in its place -------------------------------------------
 
-    async def cluster(self) -> wire.ClusterReply:
+    async def cluster(self, *, digest: bool = False) -> wire.ClusterReply:
         """Regions, links, clocks, frontier and alarms, as the first endpoint sees them."""
-        return await self._read("/v1/cluster", wire.ClusterReply, only=self._first)
+        return await self._read("/v1/cluster", wire.ClusterReply, wire.ClusterQuery(digest=digest), only=self._first)
 
     async def audit(self) -> wire.AuditReply:
         """Has the first endpoint check its hash chains and its books."""
@@ -355,7 +355,11 @@ def _of(tenant: str, *rest: str) -> str:
 
 def _query(request: wire.Request | None) -> Mapping[str, str]:
     fields: dict[str, Any] = {} if request is None else msgspec.to_builtins(request)
-    return {name: str(value) for name, value in fields.items() if value is not None}
+    return {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in fields.items()
+        if value is not None
+    }
 
 
 def _dot(answer: Answer) -> Dot | None:

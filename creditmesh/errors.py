@@ -99,7 +99,7 @@ BY_KIND: Final[dict[str, type[ApiError]]] = {
     ProblemKind.NOT_FOUND: NotFound,
     ProblemKind.RESERVATION_ENDED: ReservationEnded,
     ProblemKind.LOT_CLOSED: LotClosed,
-    ProblemKind.ID_IN_USE: IdInUse,
+    ProblemKind.ALREADY_EXISTS: IdInUse,
     ProblemKind.REFUND_EXCEEDS_USAGE: RefundExceedsUsage,
     ProblemKind.IDEMPOTENCY_MISMATCH: IdempotencyMismatch,
 }

@@ -5,6 +5,7 @@ The node encodes exactly these; `creditmesh.client` decodes them.
 
 from creditmesh.wire.cluster import (
     Alarm,
+    ClusterQuery,
     ClusterReply,
     Frontier,
     HealthReply,
@@ -45,6 +46,7 @@ from creditmesh.wire.credit import (
     ReleaseRequest,
     RenewRequest,
     Reservation,
+    ReservationRecord,
     ReservationReply,
     ReservationsQuery,
     ReservationsReply,
@@ -118,6 +120,7 @@ __all__ = [
     "Behind",
     "CaptureRequest",
     "ClaimDebt",
+    "ClusterQuery",
     "ClusterReply",
     "CompensatingEntry",
     "Conflict",
@@ -170,6 +173,7 @@ __all__ = [
     "Reply",
     "Request",
     "Reservation",
+    "ReservationRecord",
     "ReservationReply",
     "ReservationState",
     "ReservationView",

@@ -40,6 +40,16 @@ class Alarm(Reply, frozen=True, kw_only=True):
     """The region, replica or tenant that it is about."""
     detail: str
     raised_at: int
+    """The first time."""
+    count: int
+    """How often it has been seen."""
+
+
+class ClusterQuery(Request, frozen=True, kw_only=True):
+    """``GET /v1/cluster``."""
+
+    digest: bool = False
+    """Whether to say the digest: the first time, that reads every tenant."""
 
 
 class ClusterReply(Reply, frozen=True, kw_only=True):
@@ -52,8 +62,8 @@ class ClusterReply(Reply, frozen=True, kw_only=True):
     """Clock token of the same clock that ``clock`` spells out."""
     clock: dict[str, int]
     """Vector clock: how many entries of each replica were applied."""
-    digest: str
-    """Of canonical state: equal clocks mean equal digests."""
+    digest: str | None
+    """Of canonical state: equal clocks mean equal digests. Null unless asked for."""
     regions: list[RegionLink]
     frontier: Frontier
     alarms: list[Alarm]

@@ -18,6 +18,7 @@ class ConflictKind(StrEnum):
     KEY_MISMATCH = "key_mismatch"
     REVOKED = "revoked"
     LEASE = "lease"
+    REFUND = "refund"
     REALLOCATED = "reallocated"
 
 
@@ -58,7 +59,6 @@ class Contender(Reply, frozen=True, kw_only=True):
     amount: int | None
     outcome: str
     """What its origin recorded."""
-    canonical_outcome: str
 
 
 class LotDifference(Reply, frozen=True, kw_only=True):
@@ -86,6 +86,8 @@ class Conflict(Reply, frozen=True, kw_only=True):
     state: ConflictState
     tenant: str
     loser: Contender
+    canonical_outcome: str
+    """What became of the loser in canonical order."""
     rivals: list[Contender]
     """The first 16."""
     rival_count: int
@@ -95,11 +97,12 @@ class Conflict(Reply, frozen=True, kw_only=True):
     debt: int
     """How much of it nobody's lot covers, now."""
     compensations: list[CompensatingEntry]
-    detected_at: int
+    detected_at: int | None
+    """The time of the first compensation; null until that entry is known here."""
 
 
 class ConflictsReply(PageReply, frozen=True, kw_only=True):
-    """Conflicts, oldest first."""
+    """Conflicts, the latest loser first. A page can be short, or empty, and say that there is more."""
 
     conflicts: list[Conflict]
 

@@ -177,7 +177,6 @@ class Reservation(Reply, frozen=True, kw_only=True):
     funding: list[FundingPart]
     debt: int
     """The part that no lot covers: 0 unless regions spent the same credit, or usage overran the hold."""
-    job: str | None
 
 
 class ReservationReply(Reservation, frozen=True, kw_only=True):
@@ -186,9 +185,16 @@ class ReservationReply(Reservation, frozen=True, kw_only=True):
     region: str
 
 
-class ReservationView(ReservationReply, frozen=True, kw_only=True):
+class ReservationRecord(Reservation, frozen=True, kw_only=True):
+    """A reservation as it stands."""
+
+    job: str | None
+
+
+class ReservationView(ReservationRecord, frozen=True, kw_only=True):
     """``GET reservations/{id}``: with what every read says of itself (see `ReadReply`)."""
 
+    region: str
     as_of: str
     behind: dict[str, Behind]
 
@@ -202,9 +208,9 @@ class ReservationsQuery(Request, frozen=True, kw_only=True):
 
 
 class ReservationsReply(PageReply, frozen=True, kw_only=True):
-    """Reservations of a tenant, by id."""
+    """Reservations of a tenant, by id. A page can be short, or empty, and say that there is more."""
 
-    reservations: list[Reservation]
+    reservations: list[ReservationRecord]
 
 
 # --- usage without a reservation, and credit back ----------------------------------------------------------------

@@ -24,9 +24,9 @@ class ProblemKind(StrEnum):
     NOT_ACCEPTABLE = "not-acceptable"
     RESERVATION_ENDED = "reservation-ended"
     LOT_CLOSED = "lot-closed"
-    ID_IN_USE = "id-in-use"
+    ALREADY_EXISTS = "already-exists"
     REFUND_EXCEEDS_USAGE = "refund-exceeds-usage"
-    TOO_LARGE = "too-large"
+    PAYLOAD_TOO_LARGE = "payload-too-large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
     IDEMPOTENCY_MISMATCH = "idempotency-mismatch"
     INTERNAL = "internal"
@@ -43,9 +43,9 @@ STATUS: Final[dict[ProblemKind, int]] = {
     ProblemKind.NOT_ACCEPTABLE: 406,
     ProblemKind.RESERVATION_ENDED: 409,
     ProblemKind.LOT_CLOSED: 409,
-    ProblemKind.ID_IN_USE: 409,
+    ProblemKind.ALREADY_EXISTS: 409,
     ProblemKind.REFUND_EXCEEDS_USAGE: 409,
-    ProblemKind.TOO_LARGE: 413,
+    ProblemKind.PAYLOAD_TOO_LARGE: 413,
     ProblemKind.UNSUPPORTED_MEDIA_TYPE: 415,
     ProblemKind.IDEMPOTENCY_MISMATCH: 422,
     ProblemKind.INTERNAL: 500,
@@ -62,12 +62,15 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     detail: str = ""
     region: str | None = None
     field: str | None = None
-    """invalid-request: which field or header."""
+    """invalid-request: which field, parameter or header."""
+    rule: str | None = None
+    """invalid-request: what it has to be."""
+    requested: int | None = None
     available: int | None = None
-    """insufficient-credit: what could be had now, and below what is owed and held."""
+    """insufficient-credit: what could be had now; and below, what is owed and held."""
     debt: int | None = None
     held: int | None = None
-    next_lot_at: int | None = None
+    next_start: int | None = None
     """insufficient-credit: when the next lot starts."""
     state: str | None = None
     """reservation-ended: closed, lapsed or revoked."""

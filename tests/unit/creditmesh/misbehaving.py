@@ -26,7 +26,6 @@ def reservation(**changes: Any) -> wire.ReservationReply:
         "lease_until": 1,
         "funding": [],
         "debt": 0,
-        "job": None,
         "region": "us-east",
     }
     return wire.ReservationReply(**{**fields, **changes})

@@ -163,13 +163,13 @@ async def test_another_region_need_not_wait_for_the_retry_after_of_the_first() -
 
 async def test_a_refusal_is_final_and_typed() -> None:
     short = refuse(
-        wire.ProblemKind.INSUFFICIENT_CREDIT, available=-3, debt=3, held=40, next_lot_at=99, hint="top up", detail="no"
+        wire.ProblemKind.INSUFFICIENT_CREDIT, available=-3, debt=3, held=40, next_start=99, hint="top up", detail="no"
     )
     async with MisbehavingNode(short) as node, client_of(node.url) as client:
         with pytest.raises(InsufficientCredit, match="402 insufficient-credit: no") as caught:
             await client.reserve("acme", 60, lease_ms=1000)
     problem = caught.value.problem
-    assert (problem.available, problem.debt, problem.held, problem.next_lot_at) == (-3, 3, 40, 99)
+    assert (problem.available, problem.debt, problem.held, problem.next_start) == (-3, 3, 40, 99)
     assert caught.value.fields["hint"] == "top up"
     assert not caught.value.maybe_accepted
     assert len(node.requests) == 1
@@ -182,7 +182,7 @@ async def test_a_refusal_is_final_and_typed() -> None:
         (wire.ProblemKind.NOT_FOUND, NotFound),
         (wire.ProblemKind.RESERVATION_ENDED, ReservationEnded),
         (wire.ProblemKind.IDEMPOTENCY_MISMATCH, IdempotencyMismatch),
-        (wire.ProblemKind.TOO_LARGE, ApiError),
+        (wire.ProblemKind.PAYLOAD_TOO_LARGE, ApiError),
     ],
 )
 async def test_each_kind_of_refusal_has_its_error(kind: wire.ProblemKind, error: type[ApiError]) -> None:

@@ -75,8 +75,9 @@ def test_a_reader_passes_over_reply_fields_of_a_later_version() -> None:
 
 
 def test_a_reservation_read_on_its_own_shows_what_the_list_shows() -> None:
-    in_list = set(wire.Reservation.__struct_fields__)
-    assert in_list < set(wire.ReservationReply.__struct_fields__) < set(wire.ReservationView.__struct_fields__)
+    in_list = set(wire.ReservationRecord.__struct_fields__)
+    assert in_list < set(wire.ReservationView.__struct_fields__)
+    assert set(wire.ReservationReply.__struct_fields__) < set(wire.ReservationView.__struct_fields__)
 
 
 def test_a_problem_carries_only_the_fields_that_its_kind_has() -> None:
