@@ -1,0 +1,1 @@
+"""Where a region keeps what it must not forget: ordered keys, snapshot reads, atomic durable batches."""

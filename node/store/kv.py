@@ -1,0 +1,179 @@
+"""What a region needs of a disk, and how it reads its own writes before they are there.
+
+The region is pure: it never waits for a disk. It reads through an `Overlay`, which lays the writes that are not yet
+durable over the last committed state. The host moves them to the disk:
+
+    batch = overlay.seal()      the writes since the last seal: one atomic batch, now in flight, still visible
+    ... the disk makes the batch durable ...
+    overlay.landed()            the oldest batch in flight is on disk: from here on the disk answers for it
+
+Batches land in the order in which they were sealed. Keys are ordered as bytes, and a range is always [start, stop).
+"""
+
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Iterable
+from enum import StrEnum
+from itertools import islice
+from typing import Final, Protocol, TypeAlias
+
+MAX_KEY_BYTES: Final = 511  # LMDB's limit, kept everywhere so that the simulator meets it before production does
+FEW_KEYS: Final = 32  # from here on sorting once is cheaper than inserting one by one
+
+
+class Table(StrEnum):
+    """The ordered maps of a store. The values are names on disk: a renamed table is an empty table."""
+
+    META = "meta"
+    LOG = "log"
+    DOTS = "dots"
+    STATES = "states"
+    LOTS = "lots"
+    OPEN = "open"
+    CLOSED = "closed"
+    KEYS = "keys"
+    HISTORY = "history"
+    CONFLICTS = "conflicts"
+    UNSETTLED = "unsettled"
+
+
+Write: TypeAlias = tuple[Table, bytes, bytes | None]  # None deletes
+Row: TypeAlias = tuple[bytes, bytes]
+
+
+class Disk(Protocol):
+    """The last committed state. Every call reads one snapshot, which is let go before the call returns."""
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        """The value, or None. Raises StorageError when the store has failed."""
+
+    def scan(self, table: Table, start: bytes, stop: bytes | None, limit: int, reverse: bool = False) -> list[Row]:
+        """The first `limit` rows of [start, stop), or the last ones, greatest first. No `stop`: to the end."""
+
+
+class _Pending(dict[bytes, bytes | None]):
+    """One batch's writes to one table. It only grows, so its newest keys are those at the end of the dict."""
+
+    __slots__ = ("_ordered",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ordered: list[bytes] = []  # the oldest len(_ordered) keys, in key order: brought up to date by a scan
+
+    def between(self, start: bytes, stop: bytes | None) -> list[bytes]:
+        """The keys of [start, stop), in order."""
+        ordered = self._ordered
+        fresh = islice(reversed(self), len(self) - len(ordered))
+        if len(self) - len(ordered) > FEW_KEYS:
+            ordered.extend(fresh)
+            ordered.sort()
+        else:
+            for key in fresh:
+                insort(ordered, key)
+        return _between(ordered, start, stop)
+
+
+def _between(ordered: list[bytes], start: bytes, stop: bytes | None) -> list[bytes]:
+    first = bisect_left(ordered, start)
+    return ordered[first:] if stop is None else ordered[first : bisect_left(ordered, stop)]
+
+
+class Overlay:
+    """A disk as it will be when all that was written has landed."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._open: dict[Table, _Pending] = {}
+        self._sealed: deque[dict[Table, _Pending]] = deque()  # oldest first
+        # Per table, newest first: its part of the open batch and of every sealed one, where there is such a part.
+        self._layers: dict[Table, list[_Pending]] = {table: [] for table in Table}
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        """The value that was written last, or None."""
+        for pending in self._layers[table]:
+            if key in pending:
+                return pending[key]
+        return self._disk.get(table, key)
+
+    def scan(self, table: Table, start: bytes, stop: bytes | None, limit: int, reverse: bool = False) -> list[Row]:
+        """The first `limit` rows of [start, stop), or the last ones, greatest first. No `stop`: to the end."""
+        assert limit > 0
+        pending: dict[bytes, bytes | None] = {}
+        for layer in reversed(self._layers[table]):  # oldest first, so that the newest write of a key stands
+            for key in layer.between(start, stop):
+                pending[key] = layer[key]
+        if not pending:
+            return self._disk.scan(table, start, stop, limit, reverse)
+        # Of `limit + deleted` rows on disk at least `limit` are still there, so nothing beyond them can be needed.
+        deleted = sum(value is None for value in pending.values())
+        merged: dict[bytes, bytes | None] = dict(self._disk.scan(table, start, stop, limit + deleted, reverse))
+        merged |= pending
+        rows = [(key, value) for key, value in merged.items() if value is not None]
+        rows.sort(reverse=reverse)
+        return rows[:limit]
+
+    def put(self, table: Table, key: bytes, value: bytes) -> None:
+        """Set a value. A key has 1 to MAX_KEY_BYTES bytes."""
+        self._writes(table, key)[key] = value
+
+    def delete(self, table: Table, key: bytes) -> None:
+        """Remove a key, if it is there."""
+        self._writes(table, key)[key] = None
+
+    def _writes(self, table: Table, key: bytes) -> _Pending:
+        # Here, not on disk: a key that no disk takes must be found before anyone relies on the write.
+        assert 0 < len(key) <= MAX_KEY_BYTES, f"{table}: a key of {len(key)} bytes"
+        pending = self._open.get(table)
+        if pending is None:
+            pending = self._open[table] = _Pending()
+            self._layers[table].insert(0, pending)
+        return pending
+
+    def seal(self) -> list[Write]:
+        """The writes since the last seal, as one atomic batch in flight. Empty: nothing was written, nothing lands."""
+        batch = [(table, key, value) for table, pending in self._open.items() for key, value in pending.items()]
+        if batch:
+            self._sealed.append(self._open)
+            self._open = {}
+        return batch
+
+    def landed(self) -> None:
+        """The oldest batch in flight is on disk."""
+        for table, pending in self._sealed.popleft().items():
+            oldest = self._layers[table].pop()
+            assert oldest is pending, f"{table}: batches must land in the order in which they were sealed"
+
+
+class MemoryDisk:
+    """A disk that is a few sorted lists: for tests and for the simulator, which decides what survives a crash."""
+
+    def __init__(self) -> None:
+        self._values: dict[Table, dict[bytes, bytes]] = {table: {} for table in Table}
+        self._ordered: dict[Table, list[bytes]] = {table: [] for table in Table}  # the keys of _values
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        """The value, or None."""
+        return self._values[table].get(key)
+
+    def scan(self, table: Table, start: bytes, stop: bytes | None, limit: int, reverse: bool = False) -> list[Row]:
+        """The first `limit` rows of [start, stop), or the last ones, greatest first. No `stop`: to the end."""
+        assert limit > 0
+        ordered, values = self._ordered[table], self._values[table]
+        first = bisect_left(ordered, start)
+        end = len(ordered) if stop is None else max(first, bisect_left(ordered, stop))
+        if reverse:
+            return [(key, values[key]) for key in reversed(ordered[max(first, end - limit) : end])]
+        return [(key, values[key]) for key in ordered[first : min(end, first + limit)]]
+
+    def write(self, batch: Iterable[Write]) -> None:
+        """Take a whole batch."""
+        for table, key, value in batch:
+            assert 0 < len(key) <= MAX_KEY_BYTES, f"{table}: a key of {len(key)} bytes"
+            values, ordered = self._values[table], self._ordered[table]
+            if value is None:
+                if values.pop(key, None) is not None:
+                    del ordered[bisect_left(ordered, key)]
+            else:
+                if key not in values:
+                    insort(ordered, key)
+                values[key] = value

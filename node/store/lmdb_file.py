@@ -1,0 +1,115 @@
+"""An LMDB file looked at from outside: is it whole, whose is it, and what do LMDB's errors mean to an operator?"""
+
+import errno
+import os
+from collections.abc import Callable, Mapping
+from mmap import PAGESIZE
+from pathlib import Path
+from typing import Final, cast
+
+import lmdb
+from lmdb.verify import VerifyError, verify
+
+from node.store.errors import DamagedStore, DirectoryUnreadable, DiskFull, ForeignDirectory, StorageError
+from node.store.kv import Table
+
+ENGINE: Final = 0  # LMDB 0.9's file format, whatever LMDB_DEFAULT_LIB_VERSION says
+FORMAT: Final = b"1"  # of what is in the tables
+_FORMAT_KEY: Final = b"store/format"
+_CLUSTER_KEY: Final = b"store/cluster"
+_REGION_KEY: Final = b"store/region"
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NOT_ALLOWED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_DAMAGED: Final = (
+    lmdb.CorruptedError,
+    lmdb.InvalidError,
+    lmdb.VersionMismatchError,
+    lmdb.PageNotFoundError,
+    lmdb.BadTxnError,  # what a fresh read transaction says when the tree's root makes no sense
+)
+_problems = cast(Callable[[Path], list[str]], verify)  # untyped in py-lmdb
+
+
+def identity(cluster: str, region: str) -> dict[bytes, bytes]:
+    """The rows of META that say whose store this is."""
+    return {_FORMAT_KEY: FORMAT, _CLUSTER_KEY: cluster.encode(), _REGION_KEY: region.encode()}
+
+
+def inspect(data: Path, ours: Mapping[bytes, bytes]) -> None:
+    """Look into a data file without changing it. Raises DamagedStore or ForeignDirectory if it is not ours, whole."""
+    if data.stat().st_size == 0:
+        return  # a process was killed between creating the file and writing to it
+    theirs: dict[bytes, bytes | None] = {}
+    try:
+        with lmdb.open(
+            str(data), subdir=False, readonly=True, lock=False, create=False, max_dbs=1, lib_version=ENGINE
+        ) as env:
+            _refuse_cut_off(env, data)
+            with env.begin() as txn:
+                if txn.stat()["entries"] == 0:
+                    return  # ... or between that and the first commit
+                meta = env.open_db(Table.META.encode(), txn=txn, create=False)
+                theirs = {key: txn.get(key, db=meta) for key in ours}
+    except (lmdb.NotFoundError, lmdb.IncompatibleError):
+        pass  # no table of that name: theirs stays empty
+    except lmdb.Error as error:
+        raise explained(error, data) from error
+    _refuse_foreign(data.parent, theirs, ours)
+
+
+def _refuse_cut_off(env: lmdb.Environment, data: Path) -> None:
+    """Reading a mapped page that the file does not have kills the process, so this must be known before."""
+    pages = env.info()["last_pgno"] + 1
+    if data.stat().st_size >= pages * env.stat()["psize"]:
+        return
+    # The last pages may be missing rightly, if they were freed before they were ever written: look at every page.
+    try:
+        problems = _problems(data)
+    except VerifyError as error:
+        problems = [str(error)]
+    if problems:
+        raise _damaged(data, f"it is cut off: {problems[0]}")
+
+
+def _refuse_foreign(path: Path, theirs: Mapping[bytes, bytes | None], ours: Mapping[bytes, bytes]) -> None:
+    for what, key in (("format", _FORMAT_KEY), ("cluster", _CLUSTER_KEY), ("region", _REGION_KEY)):
+        found = theirs.get(key)
+        if found is None:
+            raise ForeignDirectory(f"{path}: holds another program's LMDB file; name an empty or a new directory")
+        if found != ours[key]:
+            raise ForeignDirectory(
+                f"{path}: holds a store of {what} {found.decode(errors='replace')!r}, not of"
+                f" {ours[key].decode()!r}; name the directory that belongs to this {what}"
+            )
+
+
+def explained(error: lmdb.Error | OSError, data: Path) -> StorageError:
+    """The same, as an error of the store: one line that says what to do."""
+    path = data.parent
+    number = error.errno if isinstance(error, OSError) else error.code
+    if number in _NO_ROOM or (number == errno.EIO and _is_out_of_room(data)):
+        return DiskFull(f"{path}: {error}; make room on that disk and restart the node")
+    if number in _NOT_ALLOWED:
+        return DirectoryUnreadable(f"{path}: {error}; give this user read and write permission there")
+    if isinstance(error, _DAMAGED):
+        return _damaged(data, str(error))
+    return StorageError(f"{path}: {error}; see what the disk and the kernel's log say, then restart the node")
+
+
+def _is_out_of_room(data: Path) -> bool:
+    """LMDB calls a write that was cut short an input/output error: write one more page to hear the true reason."""
+    try:
+        with data.open("r+b", buffering=0) as file:
+            file.seek(0, os.SEEK_END)
+            file.write(bytes(PAGESIZE))  # behind the last page that counts: whatever comes there is written over
+    except OSError as error:
+        return error.errno in _NO_ROOM
+    return False
+
+
+def _damaged(data: Path, finding: str) -> DamagedStore:
+    return DamagedStore(
+        f"{data.parent}: the data file is damaged ({finding}); restore a backup, or move the directory away"
+        " and let the node fetch its state from its peers"
+    )

@@ -1,0 +1,167 @@
+"""The overlay and the disk in memory. That an overlay is one dict, whatever its disk, is in properties/."""
+
+import pytest
+
+from node.store.kv import MAX_KEY_BYTES, MemoryDisk, Overlay, Row, Table
+
+
+def number(n: int) -> bytes:
+    return n.to_bytes(4, "big")
+
+
+@pytest.fixture
+def disk() -> MemoryDisk:
+    return MemoryDisk()
+
+
+@pytest.fixture
+def overlay(disk: MemoryDisk) -> Overlay:
+    return Overlay(disk)
+
+
+class CountingDisk(MemoryDisk):
+    """Counts the rows that it was made to read."""
+
+    rows_read = 0
+
+    def scan(self, table: Table, start: bytes, stop: bytes | None, limit: int, reverse: bool = False) -> list[Row]:
+        rows = super().scan(table, start, stop, limit, reverse)
+        self.rows_read += len(rows)
+        return rows
+
+
+def test_a_write_is_seen_before_it_is_on_disk_while_it_is_in_flight_and_afterwards(
+    disk: MemoryDisk, overlay: Overlay
+) -> None:
+    overlay.put(Table.KEYS, b"k", b"v")
+    assert overlay.get(Table.KEYS, b"k") == b"v"
+    batch = overlay.seal()
+    assert overlay.get(Table.KEYS, b"k") == b"v"
+    assert disk.get(Table.KEYS, b"k") is None
+    disk.write(batch)
+    overlay.landed()
+    assert overlay.get(Table.KEYS, b"k") == b"v"
+
+
+def test_after_a_batch_has_landed_the_disk_answers_for_it(overlay: Overlay) -> None:
+    overlay.put(Table.KEYS, b"k", b"v")
+    overlay.seal()
+    overlay.landed()  # of a disk that lost it: the overlay must not pretend
+    assert overlay.get(Table.KEYS, b"k") is None
+    assert overlay.scan(Table.KEYS, b"", None, 10) == []
+
+
+def test_a_batch_is_what_was_written_since_the_last_one_each_key_once(overlay: Overlay) -> None:
+    overlay.put(Table.KEYS, b"a", b"1")
+    overlay.put(Table.KEYS, b"a", b"2")
+    overlay.delete(Table.LOTS, b"b")
+    assert overlay.seal() == [(Table.KEYS, b"a", b"2"), (Table.LOTS, b"b", None)]
+    overlay.put(Table.KEYS, b"c", b"3")
+    assert overlay.seal() == [(Table.KEYS, b"c", b"3")]
+
+
+def test_sealing_nothing_puts_nothing_in_flight(overlay: Overlay) -> None:
+    overlay.put(Table.KEYS, b"a", b"1")
+    assert overlay.seal()
+    assert overlay.seal() == []
+    overlay.landed()
+    with pytest.raises(IndexError):
+        overlay.landed()
+
+
+def test_the_newest_of_several_batches_in_flight_is_seen(disk: MemoryDisk, overlay: Overlay) -> None:
+    batches = []
+    for value in (b"1", b"2", b"3"):
+        overlay.put(Table.KEYS, b"k", value)
+        batches.append(overlay.seal())
+    for batch in batches:
+        assert overlay.get(Table.KEYS, b"k") == b"3"
+        assert overlay.scan(Table.KEYS, b"", None, 10) == [(b"k", b"3")]
+        disk.write(batch)
+        overlay.landed()
+    assert overlay.get(Table.KEYS, b"k") == b"3"
+
+
+def test_a_deletion_hides_what_is_on_disk_and_a_later_put_brings_the_key_back(
+    disk: MemoryDisk, overlay: Overlay
+) -> None:
+    disk.write([(Table.KEYS, b"k", b"old")])
+    overlay.delete(Table.KEYS, b"k")
+    overlay.seal()
+    assert overlay.get(Table.KEYS, b"k") is None
+    assert overlay.scan(Table.KEYS, b"", None, 10) == []
+    overlay.put(Table.KEYS, b"k", b"new")
+    assert overlay.get(Table.KEYS, b"k") == b"new"
+    assert overlay.scan(Table.KEYS, b"", None, 10) == [(b"k", b"new")]
+
+
+def test_tables_do_not_see_each_other(disk: MemoryDisk, overlay: Overlay) -> None:
+    disk.write([(Table.KEYS, b"k", b"v")])
+    overlay.put(Table.LOTS, b"k", b"w")
+    assert overlay.get(Table.KEYS, b"k") == b"v"
+    assert overlay.get(Table.LOTS, b"k") == b"w"
+    assert overlay.get(Table.META, b"k") is None
+
+
+def test_an_empty_value_is_a_value(disk: MemoryDisk, overlay: Overlay) -> None:
+    overlay.put(Table.KEYS, b"k", b"")
+    assert overlay.get(Table.KEYS, b"k") == b""
+    disk.write(overlay.seal())
+    overlay.landed()
+    assert overlay.get(Table.KEYS, b"k") == b""
+    disk.write([(Table.KEYS, b"k", None)])
+    assert disk.scan(Table.KEYS, b"", None, 1) == []
+
+
+def test_a_scan_fills_its_limit_although_the_first_rows_on_disk_are_deleted(disk: MemoryDisk, overlay: Overlay) -> None:
+    disk.write([(Table.LOG, number(n), b"") for n in range(100)])
+    for n in range(50):
+        overlay.delete(Table.LOG, number(n))
+    assert [key for key, _ in overlay.scan(Table.LOG, b"", None, 3)] == [number(50), number(51), number(52)]
+    assert [key for key, _ in overlay.scan(Table.LOG, b"", number(52), 3)] == [number(50), number(51)]
+    backwards = overlay.scan(Table.LOG, number(48), number(53), 2, reverse=True)
+    assert [key for key, _ in backwards] == [number(52), number(51)]
+
+
+def test_a_scan_reads_no_more_rows_than_it_may_need() -> None:
+    disk = CountingDisk()
+    disk.write([(Table.LOG, number(n), b"") for n in range(1000)])
+    overlay = Overlay(disk)
+    for n in (1, 2, 500):
+        overlay.delete(Table.LOG, number(n))
+    overlay.scan(Table.LOG, b"", number(100), 10)
+    assert disk.rows_read == 12  # 10 and the two deleted ones in the range
+
+
+def test_a_scan_between_many_writes_finds_them_all_in_order(overlay: Overlay) -> None:
+    for n in range(0, 300, 3):
+        overlay.put(Table.LOG, number(n), b"")
+    assert len(overlay.scan(Table.LOG, b"", None, 1000)) == 100
+    for n in range(299, 0, -1):  # some new, some not; enough to be sorted at once, then a few to be inserted
+        overlay.put(Table.LOG, number(n), b"x")
+        if n in (150, 149, 148):
+            assert [key for key, _ in overlay.scan(Table.LOG, number(n), None, 1000)] == [
+                number(each) for each in range(n, 300)
+            ]
+    assert [key for key, _ in overlay.scan(Table.LOG, b"", None, 1000)] == [number(n) for n in range(300)]
+
+
+@pytest.mark.parametrize("key", [b"", b"k" * (MAX_KEY_BYTES + 1)], ids=["empty", "too long"])
+def test_a_key_that_no_disk_takes_is_found_at_once(disk: MemoryDisk, overlay: Overlay, key: bytes) -> None:
+    with pytest.raises(AssertionError, match="a key of"):
+        overlay.put(Table.KEYS, key, b"v")
+    with pytest.raises(AssertionError, match="a key of"):
+        disk.write([(Table.KEYS, key, b"v")])
+
+
+def test_the_longest_key_is_taken(disk: MemoryDisk) -> None:
+    disk.write([(Table.KEYS, b"k" * MAX_KEY_BYTES, b"v")])
+    assert disk.get(Table.KEYS, b"k" * MAX_KEY_BYTES) == b"v"
+
+
+def test_a_range_that_ends_before_it_starts_is_empty(disk: MemoryDisk, overlay: Overlay) -> None:
+    disk.write([(Table.KEYS, number(n), b"") for n in range(10)])
+    overlay.put(Table.KEYS, number(5), b"x")
+    for reverse in (False, True):
+        assert disk.scan(Table.KEYS, number(7), number(3), 10, reverse) == []
+        assert overlay.scan(Table.KEYS, number(7), number(3), 10, reverse) == []
