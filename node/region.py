@@ -3,7 +3,7 @@
 Everything that decides is here and in the packages below; whoever hosts a region owns time, the disk and the network:
 
     submit(command)     a client's command: judged, folded, joined to the open batch; the reply waits for `landed`
-    receive(entries)    entries of other logs, each applied when all that it had seen has been applied
+    receive(page)       entries of other logs, each applied when all that it had seen has been applied
     tick(now)           what is due by itself: lapses, settlements, expiries, compensations, checkpoints
     seal()              the open batch, as writes for the disk
     landed()            the oldest sealed batch is durable: its entries may be shown
@@ -14,7 +14,8 @@ lately; the rest is on disk (see `node.book` and `node.store.journal`).
 
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
+from heapq import merge
+from itertools import groupby, islice
 from operator import attrgetter
 from typing import Final
 
@@ -40,6 +41,7 @@ from node.store.journal import Journal, filed_of
 from node.store.kv import Overlay, Table, Write
 from node.store.rows import decode_claim, decode_lot, pack, place_key, place_of, tenant_of, unpack
 from replication.clock import Hlc, VectorClock, hlc_at, ms_of
+from replication.delivery import Delivered, Delivery
 from replication.entry import VERSION, Entry, LogHead, Malformed, hash_of, seal
 from replication.filed import Filed
 
@@ -81,13 +83,9 @@ class Region:
         self.replica = f"{settings.region}/{boot}"
         self.alarms = Alarms()
         self.journal = Journal(overlay)
-        self.clock: VectorClock = {}
-        self.heads: dict[str, LogHead] = {}
         self.frontier = -1
         self.books: dict[TenantId, LedgerBook] = {}
         self._overlay = overlay
-        self._own = LogHead(self.replica)
-        self._learnt: VectorClock = {}
         self._schedule = Schedule()
         self._unstable: dict[TenantId, LedgerBook] = {}
         self._merged: dict[TenantId, LedgerBook] = {}
@@ -95,49 +93,65 @@ class Region:
         self._unchecked: dict[int, int] = {}
         self._open_unchecked = 0
         self._advanced: dict[int, dict[str, LogHead]] = {}
-        self._open_advanced: set[str] = set()
         self._low = 0
         self._low_heads: dict[str, LogHead] = {}
         self._low_written = 0
         self._digest: int | None = None
         self._undigested: dict[TenantId, LedgerBook] = {}
         self._scans: deque[tuple[Table, bytes]] = deque([(Table.OPEN, b""), (Table.LOTS, b"")])
-        ceiling = self._recover(now)
+        heads, behind = self._read_logs()
+        self.delivery = Delivery(
+            self.replica,
+            heads.values(),
+            self.journal,
+            window_entries=settings.window_entries,
+            max_clock_drift_ms=settings.max_clock_drift_ms,
+        )
+        self.durable: VectorClock = dict(self.clock)
+        self._take_up(behind, now)
+        stored = overlay.get(Table.META, b"ceiling")
+        ceiling = 0 if stored is None else int(unpack(stored))
         self.hlc = Hlc(ceiling)
-        for head in self.heads.values():
+        for head in heads.values():
             self.hlc.observe(head.hlc)
         self._ceiling_written = ceiling
         self._promised = -1
-        self.durable: VectorClock = dict(self.clock)
 
     # -- starting from disk -----------------------------------------------------------------------------------------
 
-    def _recover(self, now: int) -> int:
-        """Take up what is on disk: heads and rows up to the low-water commit, then the journal behind it."""
+    def _read_logs(self) -> tuple[dict[str, LogHead], list[list[tuple[Filed, bytes]]]]:
+        """The heads of all logs, and the entries behind the low-water commit, commit by commit, with their hashes."""
+        heads: dict[str, LogHead] = {}
         low = self._overlay.get(Table.META, b"low")
         if low is not None:
-            self._low, heads = unpack(low)
-            for replica, seq, digest, hlc, others in heads:
-                self.heads[replica] = LogHead(replica, seq, digest, hlc, others)
-                self.clock[replica] = seq
-        self._low_heads = {replica: _copy(head) for replica, head in self.heads.items()}
+            self._low, rows = unpack(low)
+            heads = {row[0]: LogHead(*row) for row in rows}
+        self._low_heads = {replica: _copy(head) for replica, head in heads.items()}
+        behind = []
+        for commit, runs in self.journal.replay(self._low):
+            entries = [filed for run in runs for filed in filed_of(run, commit)]
+            for filed, digest in entries:
+                replica = filed.entry.replica
+                heads.setdefault(replica, LogHead(replica)).extend(filed.entry, digest)
+            behind.append(entries)
+        return heads, behind
+
+    def _take_up(self, behind: list[list[tuple[Filed, bytes]]], now: int) -> None:
+        """File again what is not checkpointed, and find the tenants whose books are not settled."""
         for key, _ in self._all_rows(Table.UNSETTLED):
             book = self._book(TenantId(tenant_of(key)), now)
             book.quiet_since = book.unsettled_since = now
             self._merged[book.tenant] = book
-        for commit, runs in self.journal.replay(self._low):
-            for run in runs:
-                for filed, digest in filed_of(run, commit):
-                    self._head(run.replica).extend(filed.entry, digest)
-                    self.clock[run.replica] = filed.entry.seq
-                    self._open_advanced.add(run.replica)
-                    book = self._book(filed.entry.tenant, now)
-                    if not book.holds(filed.position):
-                        self._file(book, filed, now)
-            self._commit_closed(commit)
-        ceiling = self._overlay.get(Table.META, b"ceiling")
-        self._learnt = dict(self.clock)
-        return 0 if ceiling is None else int(unpack(ceiling))
+        for entries in behind:
+            advanced: dict[str, LogHead] = {}
+            for filed, digest in entries:
+                entry = filed.entry
+                advanced[entry.replica] = LogHead(entry.replica, entry.seq, digest, entry.hlc, filed.others)
+                book = self._book(entry.tenant, now)
+                if not book.holds(filed.position):
+                    self._file(book, filed, now)
+            if entries:
+                self._commit_closed(entries[0][0].commit, advanced)
 
     def _all_rows(self, table: Table) -> Iterator[tuple[bytes, bytes]]:
         start = b""
@@ -183,10 +197,22 @@ class Region:
         except Malformed:
             return invalid("amount", "is spread over too many lots for one entry; ask for less at a time")
 
+    @property
+    def clock(self) -> VectorClock:
+        """How many entries of each log are applied, durable or not."""
+        return self.delivery.clock
+
     def existing_book(self, tenant: TenantId, now: int) -> LedgerBook | None:
         """The book of a tenant that has any entry."""
         book = self._book(tenant, now)
         return book if book.exists else None
+
+    def tenants(self) -> Iterator[TenantId]:
+        """Every tenant with an entry, by name."""
+        stored = (TenantId(tenant_of(key)) for key, _ in self._all_rows(Table.STATES))
+        recent = sorted(tenant for tenant, book in self.books.items() if book.exists)
+        for tenant, _ in groupby(merge(stored, recent)):
+            yield tenant
 
     def _book(self, tenant: TenantId, now: int) -> LedgerBook:
         book = self.books.get(tenant)
@@ -216,32 +242,26 @@ class Region:
         return filed
 
     def _next_place(self, now: int) -> Position:
-        return Position(self.hlc.tick(now), self.settings.region, self.boot, self._own.seq + 1)
+        return Position(self.hlc.tick(now), self.settings.region, self.boot, self.delivery.own_head.seq + 1)
 
     def _stamp(
         self, book: LedgerBook, place: Position, content: Content, key: Key | None, request: str | None, effect: Effect
     ) -> Filed:
-        """Make the next entry of the own log, and join it to the open batch."""
-        own = self._own
-        others_before, delta = own.others, self._learnt
+        """Make the next entry of the own log, and join it to the open batch. Raises `Malformed` if it is too long."""
+        delivery = self.delivery
         entry = Entry(
-            VERSION, self.replica, place.seq, place.hlc, delta, book.tenant, key, request, content,
-            effect.postings, effect.outcome, effect.result, own.hash,
+            VERSION, self.replica, place.seq, place.hlc, delivery.news, book.tenant, key, request, content,
+            effect.postings, effect.outcome, effect.result, delivery.own_head.hash,
         )  # fmt: skip
         sealed = seal(entry)
-        own.advance(entry, hash_of(sealed))
-        if delta:
-            self._learnt = {}
-        filed = Filed(entry, place, own.others, self.journal.next_commit)
+        others = delivery.append(entry, hash_of(sealed))
+        filed = Filed(entry, place, others, self.journal.next_commit)
         book.append(filed, effect)
-        self.clock[self.replica] = place.seq
-        self.heads[self.replica] = own
-        self._join(book, filed, others_before, sealed)
+        self._join(book, filed, sealed)
         return filed
 
-    def _join(self, book: LedgerBook, filed: Filed, others_before: VectorClock, sealed: bytes) -> None:
-        self.journal.add(filed, others_before, sealed)
-        self._open_advanced.add(filed.entry.replica)
+    def _join(self, book: LedgerBook, filed: Filed, sealed: bytes) -> None:
+        self.journal.add(filed, sealed)
         self._count_unchecked(book, filed)
 
     def _count_unchecked(self, book: LedgerBook, filed: Filed) -> None:
@@ -253,21 +273,19 @@ class Region:
 
     # -- entries of other logs --------------------------------------------------------------------------------------
 
-    def apply(self, entry: Entry, digest: bytes, sealed: bytes, now: int) -> None:
-        """Apply an entry of another log, all of whose causes have been applied; its log's head must accept it.
+    def receive(self, page: list[bytes], now: int) -> int:
+        """Take in sealed entries of other logs; returns how many were applied, these and those that waited for them."""
+        return self._apply(self.delivery.receive(page, now), now)
 
-        Raises what `LogHead.extend` raises, with nothing changed.
-        """
-        head = self._head(entry.replica)
-        others_before = head.others
-        head.extend(entry, digest)
-        self.hlc.observe(entry.hlc)
-        filed = Filed(entry, entry.position, head.others, self.journal.next_commit)
-        book = self._book(entry.tenant, now)
-        self._file(book, filed, now)
-        self.clock[entry.replica] = self._learnt[entry.replica] = entry.seq
-        self.journal.add(filed, others_before, sealed)
-        self._open_advanced.add(entry.replica)
+    def _apply(self, delivered: Delivered, now: int) -> int:
+        for alarm in delivered.alarms:
+            self.alarms.raise_(AlarmKind(alarm.kind), alarm.subject, alarm.detail, now)
+        for entry, sealed, others in delivered.arrivals:
+            self.hlc.observe(entry.hlc)
+            filed = Filed(entry, entry.position, others, self.journal.next_commit)
+            self.journal.add(filed, sealed)
+            self._file(self._book(entry.tenant, now), filed, now)
+        return len(delivered.arrivals)
 
     def _file(self, book: LedgerBook, filed: Filed, now: int) -> None:
         if filed.position <= book.timeline.begins_after:
@@ -280,18 +298,13 @@ class Region:
         if filed.position.region == self.settings.region:
             self._watch(book.tenant, filed)
 
-    def _head(self, replica: str) -> LogHead:
-        head = self.heads.get(replica)
-        if head is None:
-            head = self.heads[replica] = LogHead(replica)
-        return head
-
     # -- what is due by itself --------------------------------------------------------------------------------------
 
     def tick(self, now: int) -> None:
         """Do what is due at `now`; what is left over waits for the next tick."""
         if self._scans:
             self._scan_for_due()
+        self._apply(self.delivery.retry(now), now)
         for due_at, due, tenant, name in self._schedule.take_due(self._present(now), _DUE_AT_ONCE):
             self._look_at(due_at, due, tenant, name, now)
         self._compensate(now)
@@ -447,11 +460,10 @@ class Region:
         else:
             self._unchecked[commit] -= 1
 
-    def _commit_closed(self, commit: int) -> None:
+    def _commit_closed(self, commit: int, advanced: dict[str, LogHead]) -> None:
         self._unchecked[commit] = self._open_unchecked
         self._open_unchecked = 0
-        self._advanced[commit] = {replica: _copy(self.heads[replica]) for replica in self._open_advanced}
-        self._open_advanced = set()
+        self._advanced[commit] = advanced
 
     def _advance_low(self) -> None:
         while self._unchecked:
@@ -479,8 +491,9 @@ class Region:
         """What is to be written now, as one atomic batch; empty if nothing is."""
         commit = self.journal.next_commit - 1
         if self.journal.open_count:
+            advanced = {replica: _copy(self.delivery.heads[replica]) for replica in self.journal.open_replicas()}
             commit = self.journal.close_commit()
-            self._commit_closed(commit)
+            self._commit_closed(commit, advanced)
         if self._low != self._low_written:
             self._low_written = self._low
             heads = [(head.replica, head.seq, head.hash, head.hlc, head.others) for head in self._low_heads.values()]
@@ -529,10 +542,9 @@ class Region:
         """A number that names canonical state (see `node.digest`). The first time it reads every tenant."""
         if self._digest is None:
             self._digest = 0
-            tenants = {TenantId(tenant_of(key)) for key, _ in self._all_rows(Table.STATES)}
-            for tenant in tenants - self.books.keys():
-                book = LedgerBook(tenant, self._overlay, self.journal, self.clock)
-                self._count_digest(book)
+            for tenant in self.tenants():
+                if tenant not in self.books:
+                    self._count_digest(LedgerBook(tenant, self._overlay, self.journal, self.clock))
             self._undigested = dict(self.books)
         for book in self._undigested.values():
             self._count_digest(book)

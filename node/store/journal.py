@@ -1,7 +1,7 @@
 """The journal: every entry that the node holds, in the order in which it applied them.
 
 Each commit writes one value, its new entries, grouped into runs of consecutive entries of one log; a run starts with
-the clock that its log had before it, so that a single entry's whole clock can be had from its run alone. Beside it goes
+the whole clock of its first entry, so that a single entry's clock can be had from its run alone. Beside it goes
 one small row for each log in the commit, which says where to find an entry by its dot. The order of the journal is
 causal: whoever reads it from the start never meets an entry before what the entry had seen.
 
@@ -9,7 +9,7 @@ What is read back from the disk is checked against its hash before anyone sees i
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -17,7 +17,7 @@ from msgspec import Struct
 from node.store.kv import Overlay, Table
 from node.store.rows import dot_key, number_key, number_of, pack, unpack
 from replication.clock import VectorClock
-from replication.entry import Entry, check_hash, open_sealed
+from replication.entry import check_hash, open_sealed
 from replication.filed import Filed
 
 _CACHED_COMMITS: Final = 512
@@ -25,11 +25,11 @@ _SCANNED_COMMITS: Final = 64
 
 
 class Run(Struct, frozen=True, gc=False, array_like=True):
-    """Consecutive entries of one log, sealed, and the log's clock before the first of them."""
+    """Consecutive entries of one log, sealed, and what the first of them had seen of the other logs."""
 
     replica: str
     first_seq: int
-    others_before: VectorClock
+    others: VectorClock
     entries: list[bytes]
 
     def entries_from(self, seq: int) -> list[bytes]:
@@ -60,14 +60,18 @@ class Journal:
         """How many entries the next commit has so far."""
         return len(self._open_entries)
 
-    def add(self, filed: Filed, others_before: VectorClock, sealed: bytes) -> None:
-        """Join an entry to the next commit, in the order of application; `others_before`: its log's clock before it."""
+    def open_replicas(self) -> set[str]:
+        """The logs of which the next commit has entries."""
+        return {run.replica for run in self._open_runs}
+
+    def add(self, filed: Filed, sealed: bytes) -> None:
+        """Join an entry to the next commit, in the order of application."""
         replica, seq = filed.entry.replica, filed.entry.seq
         runs = self._open_runs
         if runs and runs[-1].replica == replica and runs[-1].end_seq == seq:
             runs[-1].entries.append(sealed)
         else:
-            runs.append(Run(replica, seq, others_before, [sealed]))
+            runs.append(Run(replica, seq, filed.others, [sealed]))
         self._open_entries[replica, seq] = filed
 
     def close_commit(self) -> int:
@@ -76,7 +80,7 @@ class Journal:
         self._overlay.put(
             Table.LOG,
             number_key(commit),
-            pack([(run.replica, run.first_seq, run.others_before, run.entries) for run in runs]),
+            pack([(run.replica, run.first_seq, run.others, run.entries) for run in runs]),
         )
         indexed: set[str] = set()
         for run in runs:
@@ -136,7 +140,7 @@ class Journal:
         return None
 
     def page(
-        self, held: VectorClock, known: VectorClock, limit_entries: int, limit_bytes: int
+        self, held: Mapping[str, int], known: Mapping[str, int], limit_entries: int, limit_bytes: int
     ) -> list[tuple[str, int, bytes]]:
         """What somebody with the clock `known` lacks of what this node durably holds (`held`): replica, number, bytes.
 
@@ -183,19 +187,23 @@ def _checked_runs(value: bytes) -> list[Run]:
 
 
 def _file(run: Run, seq: int, commit: int) -> Filed:
-    others = dict(run.others_before)
-    entry: Entry
-    for sealed in run.entries[: seq - run.first_seq + 1]:
-        entry, _ = open_sealed(sealed)
-        others.update(entry.delta)
+    """One entry of a run; its clock is that of the first and what those up to it learnt."""
+    *before, sealed = run.entries[: seq - run.first_seq + 1]
+    entry, _ = open_sealed(sealed)
+    others = run.others
+    if before:
+        learnt = [open_sealed(earlier)[0].delta for earlier in before[1:]]
+        others = dict(run.others)
+        for delta in [*learnt, entry.delta]:
+            others.update(delta)
     return Filed(entry, entry.position, others, commit)
 
 
 def filed_of(run: Run, commit: int) -> Iterator[tuple[Filed, bytes]]:
     """All entries of a run, filed, with their hashes; clocks are shared where nothing new was learnt."""
-    others = run.others_before
-    for sealed in run.entries:
+    others = run.others
+    for index, sealed in enumerate(run.entries):
         entry, digest = open_sealed(sealed)
-        if entry.delta:
+        if index and entry.delta:
             others = {**others, **entry.delta}
         yield Filed(entry, entry.position, others, commit), digest

@@ -1,0 +1,152 @@
+"""The audit: does what is on disk hang together, and do the books say what canonical order says?
+
+Everything is read again from the journal and checked without trusting what the node has worked out before: every log
+is followed hash by hash; every tenant is folded from its first entry, and what comes out is compared with the node's
+own state of it and with the sum of all postings. A tenant whose books differ while a compensation is still due is not
+at fault; it is counted.
+
+The work is cut into slices, so that whoever hosts the region can serve requests in between. An entry that comes in
+while its tenant is being folded makes the fold of that tenant start again; a tenant that never holds still for long
+enough is folded in one go, or named as not audited if that would stop the node for too long.
+"""
+
+from collections.abc import Iterator
+
+from msgspec import Struct, field
+
+from ledger.account import Account
+from ledger.ids import TenantId
+from ledger.posting import DEBT, HELD_PREFIX, ISSUED, LOT_PREFIX, TOTALS, Postings, add_into
+from ledger.timeline import BEGINNING, Timeline
+from node.book import LedgerBook
+from node.digest import tenant_digest
+from node.region import Region
+from replication.entry import EntryError, LogHead, open_sealed
+from replication.filed import Filed
+
+_SLICE_ENTRIES = 500
+_TRIES = 3
+_AT_ONCE_ENTRIES = 100_000
+
+
+class LogAudit(Struct):
+    """One log as the journal has it."""
+
+    replica: str
+    entries: int = 0
+    ok: bool = True
+
+
+class AuditResult(Struct):
+    """What an audit found; ``findings`` are sentences, empty when all is well."""
+
+    entries: int = 0
+    tenants: int = 0
+    unsettled_tenants: int = 0
+    """Whose books wait for a compensation."""
+    logs: dict[str, LogAudit] = field(default_factory=dict)
+    findings: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+    @property
+    def books_equal(self) -> bool:
+        """Whether the sum of all postings is canonical state, account by account, now."""
+        return self.ok and not self.unsettled_tenants
+
+
+def audit(region: Region, now: int, result: AuditResult) -> Iterator[None]:
+    """Fill `result`; yields where others may be served. `now` (ms) is when it was asked for."""
+    yield from _follow_logs(region, result)
+    for tenant in region.tenants():
+        yield from _audit_tenant(region, tenant, now, result)
+        result.tenants += 1
+
+
+def canonical_books(account: Account) -> Postings:
+    """What the sum of all postings must be, account by account."""
+    books = {name: account.totals[name] for name in TOTALS}
+    books |= {LOT_PREFIX + lot.id: lot.remaining for lot in account.lots.values()}
+    books |= {HELD_PREFIX + claim.id: claim.held_total for claim in account.claims.values()}
+    return {name: amount for name, amount in books.items() if amount}
+
+
+def _follow_logs(region: Region, result: AuditResult) -> Iterator[None]:
+    heads: dict[str, LogHead] = {}
+    held = dict(region.durable)
+    until = region.journal.durable_commit
+    try:
+        for commit, runs in region.journal.replay(0):
+            if commit > until:
+                break
+            for run in runs:
+                log = result.logs.setdefault(run.replica, LogAudit(run.replica))
+                head = heads.setdefault(run.replica, LogHead(run.replica))
+                for sealed in run.entries:
+                    entry, digest = open_sealed(sealed)
+                    try:
+                        head.extend(entry, digest)
+                    except EntryError as error:
+                        log.ok = False
+                        result.findings.append(f"log {run.replica} at {entry.seq}: {error}")
+                    log.entries += 1
+                    result.entries += 1
+                    if result.entries % _SLICE_ENTRIES == 0:
+                        yield
+    except EntryError as error:
+        result.findings.append(f"the journal cannot be read to its end: {error}")
+        return
+    for replica, count in held.items():
+        log = result.logs.setdefault(replica, LogAudit(replica))
+        if log.entries != count:
+            log.ok = False
+            result.findings.append(f"log {replica}: the clock counts {count} entries, the journal has {log.entries}")
+
+
+def _audit_tenant(region: Region, tenant: TenantId, now: int, result: AuditResult) -> Iterator[None]:
+    for attempt in range(_TRIES):
+        book = region.existing_book(tenant, now)
+        assert book is not None
+        count = book.entry_count
+        in_slices = attempt < _TRIES - 1
+        if not in_slices and count > _AT_ONCE_ENTRIES:
+            result.findings.append(f"tenant {tenant} was too busy to be audited; audit again when it is quieter")
+            return
+        timeline: Timeline[Filed] = Timeline()
+        books: Postings = {}
+        after = BEGINNING
+        while page := book.entries(after, _SLICE_ENTRIES):
+            for filed in page:
+                timeline.insert(filed)
+                add_into(books, filed.entry.postings)
+            after = page[-1].position
+            if in_slices:
+                timeline.fold()
+                yield
+                # The book may have been dropped from memory and read back meanwhile.
+                book = region.existing_book(tenant, now) or book
+        if book.entry_count == count == len(timeline):
+            _compare(book, timeline.account, books, result)
+            return
+    result.findings.append(f"tenant {tenant}: {count} entries counted, {len(timeline)} found")
+
+
+def _compare(book: LedgerBook, account: Account, books: Postings, result: AuditResult) -> None:
+    tenant = book.tenant
+    if sum(books.values()):
+        result.findings.append(f"tenant {tenant}: the postings do not sum to zero")
+    if tenant_digest(tenant, account) != tenant_digest(tenant, book.account):
+        result.findings.append(f"tenant {tenant}: the state in use is not what its entries come to")
+    if books != canonical_books(account):
+        book.review()
+        if all(contest.is_settled for contest in book.contests.values()):
+            result.findings.append(f"tenant {tenant}: the books are not canonical state, and nothing is due")
+        else:
+            result.unsettled_tenants += 1
+    negative = [
+        name for name, amount in canonical_books(account).items() if amount < 0 and name not in ("issued", "debt")
+    ]
+    result.findings += [f"tenant {tenant}: {name} is negative" for name in negative]
