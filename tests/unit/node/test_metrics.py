@@ -1,0 +1,103 @@
+"""What a scrape says after things have happened."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from node.metrics import ACCEPTED, CONTENT_TYPE, Gauges, Histogram, Metrics
+
+
+def gauges() -> Gauges:
+    return Gauges(
+        debt_outstanding=70,
+        negative_balances=2,
+        replication_lag_entries={"eu-west": 9, "ap-south": 0},
+        replication_silence_seconds={"eu-west": 1.5},
+        frontier_age_seconds={"us-east": 0.25},
+        clock_offset_seconds={"eu-west": -0.125},
+        queue_depth={"commit": 3},
+    )
+
+
+def scrape(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Every sample of the node's own, by name and label values."""
+    text = metrics.exposition().decode()
+    return {
+        (sample.name.removeprefix("creditmesh_"), tuple(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name.startswith("creditmesh_")
+    }
+
+
+def test_reservations_are_counted_by_outcome_and_timed() -> None:
+    metrics = Metrics(gauges)
+    metrics.reservation(ACCEPTED, 0.002)
+    metrics.reservation(ACCEPTED, 0.003)
+    metrics.reservation("insufficient-credit", 0.0001)
+    metrics.insufficient_credit()
+    samples = scrape(metrics)
+    assert samples["reservation_attempts_total", ("accepted",)] == 2
+    assert samples["reservation_attempts_total", ("insufficient-credit",)] == 1
+    assert samples["insufficient_credit_refusals_total", ()] == 1
+    assert samples["admission_latency_seconds_count", ()] == 3
+    assert samples["admission_latency_seconds_bucket", ("0.00025",)] == 1
+    assert samples["admission_latency_seconds_bucket", ("0.0025",)] == 2
+    assert samples["admission_latency_seconds_bucket", ("0.005",)] == 3
+    assert samples["admission_latency_seconds_sum", ()] == pytest.approx(0.0051)
+
+
+def test_commits_give_their_size_and_their_time() -> None:
+    metrics = Metrics(gauges)
+    metrics.committed(100, 0.004)
+    metrics.written(0.006)
+    samples = scrape(metrics)
+    assert samples["batch_entries_sum", ()] == 100
+    assert samples["batch_entries_bucket", ("64.0",)] == 0
+    assert samples["batch_entries_bucket", ("128.0",)] == 1
+    assert samples["commit_latency_seconds_sum", ()] == pytest.approx(0.004)
+    assert samples["ledger_write_latency_seconds_sum", ()] == pytest.approx(0.006)
+
+
+def test_what_goes_wrong_is_counted_by_what_it_was() -> None:
+    metrics = Metrics(gauges)
+    metrics.conflict("overspend")
+    metrics.conflict("overspend")
+    metrics.hold_orphaned()
+    metrics.forked()
+    metrics.frame_refused("too-long")
+    samples = scrape(metrics)
+    assert samples["conflicts_total", ("overspend",)] == 2
+    assert samples["orphaned_holds_total", ()] == 1
+    assert samples["forks_total", ()] == 1
+    assert samples["frames_refused_total", ("too-long",)] == 1
+
+
+def test_how_things_stand_is_asked_at_each_scrape() -> None:
+    samples = scrape(Metrics(gauges))
+    assert samples["debt_outstanding_credits", ()] == 70
+    assert samples["negative_balance_tenants", ()] == 2
+    assert samples["replication_lag_entries", ("eu-west",)] == 9
+    assert samples["replication_lag_entries", ("ap-south",)] == 0
+    assert samples["replication_silence_seconds", ("eu-west",)] == 1.5
+    assert samples["frontier_age_seconds", ("us-east",)] == 0.25
+    assert samples["clock_offset_seconds", ("eu-west",)] == -0.125
+    assert samples["queue_depth", ("commit",)] == 3
+
+
+def test_two_nodes_in_one_process_do_not_share_counts() -> None:
+    one, other = Metrics(gauges), Metrics(gauges)
+    one.forked()
+    assert scrape(one)["forks_total", ()] == 1
+    assert scrape(other)["forks_total", ()] == 0
+
+
+def test_a_scrape_is_prometheus_text_with_process_metrics_beside() -> None:
+    assert CONTENT_TYPE.startswith("text/plain")
+    assert b"process_resident_memory_bytes" in Metrics(gauges).exposition()
+
+
+@pytest.mark.parametrize(("value", "bucket"), [(0.5, 0), (1.0, 0), (1.5, 1), (2.0, 1), (9.0, 2)])
+def test_a_bucket_holds_what_is_at_most_its_bound(value: float, bucket: int) -> None:
+    histogram = Histogram((1.0, 2.0))
+    histogram.observe(value)
+    assert histogram.counts.index(1) == bucket
