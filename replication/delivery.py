@@ -54,12 +54,8 @@ class Alarm(Struct, frozen=True):
     detail: str
 
 
-class Arrival(Struct, frozen=True, gc=False):
-    """An entry to be applied now; ``others`` is its vector clock without its own replica, shared: never change it."""
-
-    entry: Entry
-    sealed: bytes
-    others: VectorClock
+Arrival = tuple[Entry, bytes, VectorClock]
+"""An entry to be applied now, its sealed form, and what it had seen of other replicas, shared: never change it."""
 
 
 class Delivered(Struct):
@@ -219,7 +215,7 @@ class Delivery:
         others = head.advance(entry, digest)
         self.heads[replica] = head
         clock[replica] = self.news[replica] = entry.seq
-        delivered.arrivals.append(Arrival(entry, sealed, others))
+        delivered.arrivals.append((entry, sealed, others))
         return None
 
     def _keep(self, entry: Entry, sealed: bytes, applied: int, delivered: Delivered) -> bool:
