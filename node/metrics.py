@@ -1,12 +1,13 @@
 """What a node counts and measures, in Prometheus' terms; the alert rules and dashboards read it under these names.
 
 Two ways in. What happens is counted as it happens, by plain integers: a count costs a few dozen nanoseconds, and only
-the event loop counts, so nothing is locked. What merely is (debt, lag, queues) is asked for when somebody scrapes, as
-`Gauges`. No metric has a label for tenants: there are millions of them, and they are nobody's business here.
+the event loop counts, so nothing is locked. What merely is (debt, lag, queues) is told once in a while, as `Gauges`,
+and a scrape shows what was told last. No metric has a label for tenants: there are millions of them, and they are
+nobody's business here.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -24,7 +25,7 @@ REPLAYED: Final = "replayed"
 
 
 class Gauges(Struct, frozen=True, kw_only=True):
-    """How things stand at the moment of a scrape."""
+    """How things stand."""
 
     debt_outstanding: int
     """Credit that tenants owe, all together, as a number of at least 0."""
@@ -66,10 +67,10 @@ class Histogram:
 
 
 class Metrics(Collector):
-    """One node's metrics. Call the methods from the event loop; `gauges` is called at each scrape."""
+    """One node's metrics. Call the methods from the event loop."""
 
-    def __init__(self, gauges: Callable[[], Gauges]) -> None:
-        self._gauges = gauges
+    def __init__(self) -> None:
+        self._gauges: Gauges | None = None
         self._attempts: dict[str, int] = {}
         self._insufficient = 0
         self._conflicts: dict[str, int] = {}
@@ -99,9 +100,12 @@ class Metrics(Collector):
         """A client's command became a durable entry."""
         self._write.observe(seconds)
 
-    def committed(self, entries: int, seconds: float) -> None:
-        """A batch of entries became durable; the time is that of the disk."""
+    def batch_sealed(self, entries: int) -> None:
+        """A batch was handed to the disk."""
         self._batch.observe(entries)
+
+    def commit_landed(self, seconds: float) -> None:
+        """A batch became durable, so long after it was handed over."""
         self._commit.observe(seconds)
 
     def conflict(self, kind: str) -> None:
@@ -120,6 +124,10 @@ class Metrics(Collector):
         """A peer sent what this node does not take."""
         self._frames_refused[reason] = self._frames_refused.get(reason, 0) + 1
 
+    def observe(self, gauges: Gauges) -> None:
+        """How things stand now."""
+        self._gauges = gauges
+
     # -- scraping ---------------------------------------------------------------------------------------------------
 
     def exposition(self) -> bytes:
@@ -130,7 +138,8 @@ class Metrics(Collector):
         """What prometheus-client asks for at a scrape."""
         yield from self._counted()
         yield from self._measured()
-        yield from self._standing(self._gauges())
+        if self._gauges is not None:
+            yield from self._standing(self._gauges)
 
     def _counted(self) -> Iterator[Metric]:
         yield _by(

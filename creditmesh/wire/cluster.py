@@ -6,7 +6,7 @@ only where the node was told to).
 
 from enum import StrEnum
 
-from creditmesh.wire.field import Hlc, Region, Reply, Request
+from creditmesh.wire.field import Hlc, ReadReply, Region, Reply, Request
 
 
 class RegionLink(Reply, frozen=True, kw_only=True):
@@ -52,18 +52,17 @@ class ClusterQuery(Request, frozen=True, kw_only=True):
     """Whether to say the digest: the first time, that reads every tenant."""
 
 
-class ClusterReply(Reply, frozen=True, kw_only=True):
+class ClusterReply(ReadReply, frozen=True, kw_only=True):
     """``GET /v1/cluster``."""
 
     cluster: str
-    region: str
     replica: str
-    as_of: str
-    """Clock token of the same clock that ``clock`` spells out."""
     clock: dict[str, int]
     """Vector clock: how many entries of each replica were applied."""
     digest: str | None
     """Of canonical state: equal clocks mean equal digests. Null unless asked for."""
+    unsettled_tenants: int
+    """Tenants whose books this node may still have to put right; 0 once its compensations are posted."""
     regions: list[RegionLink]
     frontier: Frontier
     alarms: list[Alarm]

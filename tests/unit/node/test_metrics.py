@@ -1,21 +1,20 @@
 """What a scrape says after things have happened."""
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from node.metrics import ACCEPTED, CONTENT_TYPE, Gauges, Histogram, Metrics
 
-
-def gauges() -> Gauges:
-    return Gauges(
-        debt_outstanding=70,
-        negative_balances=2,
-        replication_lag_entries={"eu-west": 9, "ap-south": 0},
-        replication_silence_seconds={"eu-west": 1.5},
-        frontier_age_seconds={"us-east": 0.25},
-        clock_offset_seconds={"eu-west": -0.125},
-        queue_depth={"commit": 3},
-    )
+GAUGES = Gauges(
+    debt_outstanding=70,
+    negative_balances=2,
+    replication_lag_entries={"eu-west": 9, "ap-south": 0},
+    replication_silence_seconds={"eu-west": 1.5},
+    frontier_age_seconds={"us-east": 0.25},
+    clock_offset_seconds={"eu-west": -0.125},
+    queue_depth={"commit": 3},
+)
 
 
 def scrape(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -30,7 +29,7 @@ def scrape(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
 
 
 def test_reservations_are_counted_by_outcome_and_timed() -> None:
-    metrics = Metrics(gauges)
+    metrics = Metrics()
     metrics.reservation(ACCEPTED, 0.002)
     metrics.reservation(ACCEPTED, 0.003)
     metrics.reservation("insufficient-credit", 0.0001)
@@ -47,8 +46,9 @@ def test_reservations_are_counted_by_outcome_and_timed() -> None:
 
 
 def test_commits_give_their_size_and_their_time() -> None:
-    metrics = Metrics(gauges)
-    metrics.committed(100, 0.004)
+    metrics = Metrics()
+    metrics.batch_sealed(100)
+    metrics.commit_landed(0.004)
     metrics.written(0.006)
     samples = scrape(metrics)
     assert samples["batch_entries_sum", ()] == 100
@@ -59,7 +59,7 @@ def test_commits_give_their_size_and_their_time() -> None:
 
 
 def test_what_goes_wrong_is_counted_by_what_it_was() -> None:
-    metrics = Metrics(gauges)
+    metrics = Metrics()
     metrics.conflict("overspend")
     metrics.conflict("overspend")
     metrics.hold_orphaned()
@@ -72,8 +72,12 @@ def test_what_goes_wrong_is_counted_by_what_it_was() -> None:
     assert samples["frames_refused_total", ("too-long",)] == 1
 
 
-def test_how_things_stand_is_asked_at_each_scrape() -> None:
-    samples = scrape(Metrics(gauges))
+def test_how_things_stand_is_what_was_told_last() -> None:
+    metrics = Metrics()
+    assert ("debt_outstanding_credits", ()) not in scrape(metrics)
+    metrics.observe(msgspec.structs.replace(GAUGES, debt_outstanding=5))
+    metrics.observe(GAUGES)
+    samples = scrape(metrics)
     assert samples["debt_outstanding_credits", ()] == 70
     assert samples["negative_balance_tenants", ()] == 2
     assert samples["replication_lag_entries", ("eu-west",)] == 9
@@ -85,7 +89,7 @@ def test_how_things_stand_is_asked_at_each_scrape() -> None:
 
 
 def test_two_nodes_in_one_process_do_not_share_counts() -> None:
-    one, other = Metrics(gauges), Metrics(gauges)
+    one, other = Metrics(), Metrics()
     one.forked()
     assert scrape(one)["forks_total", ()] == 1
     assert scrape(other)["forks_total", ()] == 0
@@ -93,7 +97,7 @@ def test_two_nodes_in_one_process_do_not_share_counts() -> None:
 
 def test_a_scrape_is_prometheus_text_with_process_metrics_beside() -> None:
     assert CONTENT_TYPE.startswith("text/plain")
-    assert b"process_resident_memory_bytes" in Metrics(gauges).exposition()
+    assert b"process_resident_memory_bytes" in Metrics().exposition()
 
 
 @pytest.mark.parametrize(("value", "bucket"), [(0.5, 0), (1.0, 0), (1.5, 1), (2.0, 1), (9.0, 2)])

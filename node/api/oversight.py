@@ -1,0 +1,223 @@
+"""The routes for those who run the cluster: conflicts, debts, the cluster itself, audit, export, health, links."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from conflict.detect import Kind
+from conflict.report import Report
+from creditmesh import wire
+from ledger.ids import Position, TenantId
+from node.api import replies
+from node.api.facade import Node, RegionView
+from node.api.problems import invalid, not_found
+from node.api.reads import NoParameters, read_handler, said_of_itself
+from node.api.requests import (
+    JSON,
+    Body,
+    Query,
+    clock_token,
+    is_msgpack,
+    place_in,
+    place_token,
+    read_body,
+    wait_for_clock,
+)
+from node.api.router import Handler
+from node.metrics import CONTENT_TYPE
+from replication.clock import MAX_HLC
+
+NDJSON: Final = "application/x-ndjson"
+MAX_REPORTS_LOOKED_AT: Final = 500
+"""Reports that one request for a page looks at, so that a filter that finds nothing does not hold up the node."""
+
+THE_END: Final = Position(MAX_HLC + 1, "", "", 0)
+"""Behind every entry."""
+
+_CHUNK_BYTES: Final = 64 * 1024
+_json = msgspec.json.Encoder().encode
+_log = structlog.get_logger(__name__)
+
+
+class Oversight:
+    """What operators, probes and auditors read."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def routes(self) -> Iterator[tuple[str, Handler]]:
+        """Path and handler of each."""
+        node = self._node
+        yield "/v1/conflicts", read_handler(node, wire.ConflictsQuery, self.conflicts)
+        yield "/v1/conflicts/{conflict}", read_handler(node, NoParameters, self.conflict)
+        yield "/v1/debts", read_handler(node, NoParameters, self.debts)
+        yield "/v1/cluster", read_handler(node, wire.ClusterQuery, self.cluster)
+        yield "/v1/audit", read_handler(node, NoParameters, self.audit)
+        yield "/v1/entries", self.export
+        yield "/healthz", self.health
+        yield "/readyz", self.ready
+        yield "/metrics", self.metrics
+
+    async def conflicts(self, _: tuple[str, ...], asked: wire.ConflictsQuery) -> wire.ConflictsReply:
+        """A page of reports, the latest loser first."""
+        before = place_in(asked.after, THE_END)
+        return await self._node.read_all(lambda region, now: self._page_of_conflicts(region, now, before, asked))
+
+    def _page_of_conflicts(
+        self, region: RegionView, now: int, before: Position, asked: wire.ConflictsQuery
+    ) -> wire.ConflictsReply:
+        tenant = None if asked.tenant is None else TenantId(asked.tenant)
+        page: list[wire.Conflict] = []
+        last = before
+        has_more = False
+        for looked_at, report in enumerate(region.reports(tenant, before, now)):
+            if looked_at == MAX_REPORTS_LOOKED_AT or len(page) == asked.limit:
+                has_more = True
+                break
+            last = _place(report)
+            if is_wanted(report, asked):
+                page.append(replies.conflict(report))
+        return wire.ConflictsReply(
+            conflicts=page,
+            has_more=has_more,
+            next=place_token(last) if has_more else None,
+            **said_of_itself(self._node),
+        )
+
+    async def conflict(self, ids: tuple[str, ...], _: NoParameters) -> wire.ConflictReply:
+        """One report."""
+
+        def render(region: RegionView, now: int) -> wire.ConflictReply:
+            report = region.report(ids[0], now)
+            if report is None:
+                raise not_found("conflict", ids[0])
+            return wire.ConflictReply(conflict=replies.conflict(report), **said_of_itself(self._node))
+
+        return await self._node.read_all(render)
+
+    async def debts(self, _: tuple[str, ...], __: NoParameters) -> wire.DebtsReply:
+        """Who owes what, by tenant."""
+
+        def render(region: RegionView, now: int) -> wire.DebtsReply:
+            books = [region.existing_book(tenant, now) for tenant in sorted(region.debtors())]
+            return wire.DebtsReply(
+                debts=[replies.debt_of(book.tenant, book.account) for book in books if book is not None],
+                **said_of_itself(self._node),
+            )
+
+        return await self._node.read_all(render)
+
+    async def cluster(self, _: tuple[str, ...], asked: wire.ClusterQuery) -> wire.ClusterReply:
+        """Regions, clock, frontier, alarms."""
+        node = self._node
+        state = await node.cluster(asked.digest)
+        return wire.ClusterReply(
+            cluster=node.config.cluster, replica=node.replica, **replies.cluster_fields(state), **said_of_itself(node)
+        )
+
+    async def audit(self, _: tuple[str, ...], __: NoParameters) -> wire.AuditReply:
+        """Hash chains, sums, and books against canonical state."""
+        found = await self._node.audit()
+        digest = await self._node.read_all(lambda region, _: region.digest())
+        return wire.AuditReply(
+            ok=found.ok,
+            entries=found.entries,
+            replicas=[
+                wire.ReplicaAudit(replica=log.replica, entries=log.entries, ok=log.ok)
+                for _, log in sorted(found.logs.items())
+            ],
+            tenants=found.tenants,
+            books_equal=found.books_equal,
+            findings=list(found.findings),
+            digest=digest,
+            **said_of_itself(self._node),
+        )
+
+    async def export(self, request: web.BaseRequest, _: tuple[str, ...], query: str) -> web.StreamResponse:
+        """Every entry beyond a clock token, one to a line. A stream that breaks off has no last chunk."""
+        asked = Query(wire.ExportQuery).decode(query)
+        after = {} if asked.after is None else clock_token(asked.after, "after")
+        await wait_for_clock(self._node, request.headers)
+        # Taken first: everything that it covers is in the stream, so it is where the next export starts.
+        headers = {"Content-Type": NDJSON, wire.CREDIT_CLOCK: self._node.as_of()}
+        response = web.StreamResponse(headers=headers)
+        if request.method == "HEAD":
+            return response
+        await response.prepare(request)
+        try:
+            chunk = bytearray()
+            async for filed, digest in self._node.export(after):
+                chunk += _json(replies.exported(filed, digest))
+                chunk += b"\n"
+                if len(chunk) >= _CHUNK_BYTES:
+                    await response.write(bytes(chunk))
+                    chunk.clear()
+                    # A fast reader never makes `write` wait; the node's other work must not wait for it.
+                    await asyncio.sleep(0)
+            await response.write_eof(bytes(chunk))
+        except ConnectionResetError:
+            pass
+        except Exception:  # noqa: BLE001 - logged; the reader sees that the stream broke off
+            _log.exception("an export broke off", region=self._node.name)
+            if request.transport is not None:
+                request.transport.abort()
+        return response
+
+    async def health(self, _: web.BaseRequest, __: tuple[str, ...], ___: str) -> web.Response:
+        """The process answers."""
+        return _plain(wire.HealthReply(status="ok", region=self._node.name), 200)
+
+    async def ready(self, _: web.BaseRequest, __: tuple[str, ...], ___: str) -> web.Response:
+        """Whether writes are taken, and why not."""
+        reasons = list(self._node.not_ready())
+        reply = wire.ReadyReply(ready=not reasons, region=self._node.name, reasons=reasons)
+        return _plain(reply, 503 if reasons else 200)
+
+    async def metrics(self, _: web.BaseRequest, __: tuple[str, ...], ___: str) -> web.Response:
+        """What Prometheus scrapes."""
+        return web.Response(body=self._node.metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+
+
+def is_wanted(report: Report, asked: wire.ConflictsQuery) -> bool:
+    """Whether a report passes the filters. Those that nobody owes anything for must be asked for by kind."""
+    if asked.kind is None:
+        if report.kind is Kind.REALLOCATED:
+            return False
+    elif report.kind.value != asked.kind.value:
+        return False
+    if asked.state is not None and report.state.value != asked.state.value:
+        return False
+    if asked.region is not None and report.loser.region != asked.region:
+        return False
+    return asked.since is None or (report.detected_at is not None and report.detected_at >= asked.since)
+
+
+def _place(report: Report) -> Position:
+    loser = report.loser
+    return Position(loser.hlc, loser.region, loser.replica.partition("/")[2], loser.seq)
+
+
+def _plain(reply: wire.Reply, status: int) -> web.Response:
+    return web.Response(body=_json(reply), status=status, headers={"Content-Type": JSON})
+
+
+def link_handler(node: Node) -> Handler:
+    """``POST /v1/chaos/links``: cut or open a link, as a partition would. Served only where the node was told to."""
+    decode = Body(wire.LinkRequest).decode
+    peers = {peer.name for peer in node.config.peers}
+
+    async def handle(request: web.BaseRequest, _: tuple[str, ...], query: str) -> web.Response:
+        if query:
+            raise invalid("query", "must be empty: a write takes no parameters")
+        content = await read_body(request)
+        asked = decode(content, is_msgpack(request.headers) if content else False)
+        if asked.peer not in peers:
+            raise not_found("peer", asked.peer)
+        node.set_link(asked.peer, cut=asked.state is wire.LinkState.CUT)
+        return _plain(wire.LinkReply(peer=asked.peer, state=asked.state, region=node.name), 200)
+
+    return handle

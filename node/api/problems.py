@@ -1,0 +1,91 @@
+"""How a request is refused: every refusal and failure as one problem document (RFC 9457).
+
+The types are URNs, ``urn:creditmesh:problem:<kind>``, and each kind has one HTTP status; both stand in
+`creditmesh.wire.problem`, which clients read them from. Problems are JSON also for those who speak msgpack.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from creditmesh import wire
+from creditmesh.wire import ProblemKind
+from ledger.admission import Refusal
+
+RETRY_AFTER_S: Final = 1
+
+TITLES: Final[dict[ProblemKind, str]] = {
+    ProblemKind.INVALID_REQUEST: "The request makes no sense",
+    ProblemKind.UNAUTHORIZED: "A token is needed",
+    ProblemKind.INSUFFICIENT_CREDIT: "Not enough credit",
+    ProblemKind.FORBIDDEN: "The token does not allow this",
+    ProblemKind.NOT_FOUND: "No such thing here",
+    ProblemKind.METHOD_NOT_ALLOWED: "The path does not take this method",
+    ProblemKind.NOT_ACCEPTABLE: "No representation is acceptable",
+    ProblemKind.RESERVATION_ENDED: "The reservation has ended",
+    ProblemKind.LOT_CLOSED: "The lot is closed",
+    ProblemKind.ALREADY_EXISTS: "The name is taken",
+    ProblemKind.REFUND_EXCEEDS_USAGE: "More than was used",
+    ProblemKind.PAYLOAD_TOO_LARGE: "The body is too large",
+    ProblemKind.UNSUPPORTED_MEDIA_TYPE: "The body is in no known form",
+    ProblemKind.IDEMPOTENCY_MISMATCH: "The idempotency key belongs to another request",
+    ProblemKind.INTERNAL: "The node failed",
+    ProblemKind.NOT_READY: "The node is not ready",
+}
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Refused(Exception):  # noqa: N818 - a refusal, and mostly the client's doing
+    """The request is not served; `fields` are for programs and stand beside the sentence for people."""
+
+    def __init__(
+        self,
+        kind: ProblemKind,
+        detail: str,
+        fields: Mapping[str, int | str | None] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.fields = fields or {}
+        self.headers = headers or {}
+
+
+def invalid(field: str, rule: str) -> Refused:
+    """400, with the field, header or parameter at fault and the rule that it breaks."""
+    return Refused(ProblemKind.INVALID_REQUEST, f"{field} {rule}", {"field": field, "rule": rule})
+
+
+def not_found(what: str, name: str) -> Refused:
+    """404."""
+    return Refused(ProblemKind.NOT_FOUND, f"no such {what}", {what: name})
+
+
+def not_ready(detail: str) -> Refused:
+    """503, with a word on when to ask again."""
+    return Refused(ProblemKind.NOT_READY, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
+def refused_by_ledger(refusal: Refusal) -> Refused:
+    """What the ledger's admission said: its reasons are kinds of problem."""
+    return Refused(ProblemKind(refusal.reason.value), refusal.detail, refusal.fields)
+
+
+def problem_response(refused: Refused, region: str) -> web.Response:
+    """The document. Fields without a value are left out."""
+    status = wire.STATUS[refused.kind]
+    document = {
+        "type": wire.problem_type(refused.kind),
+        "title": TITLES[refused.kind],
+        "status": status,
+        "detail": refused.detail,
+        "region": region,
+        **{name: value for name, value in refused.fields.items() if value is not None},
+    }
+    return web.Response(
+        body=_encode(document), status=status, headers={"Content-Type": wire.PROBLEM_JSON, **refused.headers}
+    )

@@ -1,0 +1,296 @@
+"""Reply bodies: from an entry alone for a write, from a tenant's state for a read.
+
+A write's reply is a function of its entry, so a retry gets the same one, in whichever region it arrives; only
+``region``, which names the region that answers, may differ.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from conflict.report import Party, Report, kind_of
+from creditmesh import wire
+from ledger.account import Account
+from ledger.claim import Claim, ClaimState, ClaimView, Funding
+from ledger.ids import TenantId
+from ledger.lot import Lot, LotState, spending_place
+from ledger.operation import Capture, Debit, Grant, Hold, Refund, Release, Renew, Revoke
+from ledger.posting import DEBT, REVOKED, USED
+from node.api.facade import ClusterState, Lag, PeerState
+from replication.filed import Filed
+
+_STATES: Final = {
+    ClaimState.OPEN: wire.ReservationState.OPEN,
+    ClaimState.CLOSED: wire.ReservationState.CLOSED,
+    ClaimState.LAPSED: wire.ReservationState.LAPSED,
+}
+
+# -- of writes: from the entry -----------------------------------------------------------------------------------
+
+EntryReply = Callable[[Filed, str], wire.Reply]
+"""What to answer to the command behind an entry, given the answering region."""
+
+
+def grant_reply(filed: Filed, region: str) -> wire.GrantReply:
+    """The lot that was made."""
+    grant = filed.entry.content
+    assert isinstance(grant, Grant)
+    return wire.GrantReply(
+        lot=grant.lot,
+        amount=grant.amount,
+        starts_at=grant.starts_at,
+        expires_at=grant.expires_at,
+        priority=grant.priority,
+        region=region,
+    )
+
+
+def revoke_reply(filed: Filed, region: str) -> wire.RevokeReply:
+    """The lot that was closed."""
+    revoke = filed.entry.content
+    assert isinstance(revoke, Revoke)
+    return wire.RevokeReply(lot=revoke.lot, revoked=filed.entry.postings.get(REVOKED, 0), region=region)
+
+
+def reservation_reply(filed: Filed, region: str) -> wire.ReservationReply:
+    """The reservation after the operation."""
+    entry = filed.entry
+    operation, view = entry.content, entry.result
+    assert isinstance(operation, Hold | Renew | Capture | Release)
+    assert view is not None
+    return wire.ReservationReply(
+        reservation=operation.claim,
+        tenant=entry.tenant,
+        state=_STATES[view.state],
+        amount=view.amount,
+        held=view.held,
+        captured=view.captured,
+        lease_until=view.lease_until,
+        funding=_funding(view.funding),
+        debt=view.debt,
+        region=region,
+    )
+
+
+def debit_reply(filed: Filed, region: str) -> wire.DebitReply:
+    """The debit."""
+    debit, view = filed.entry.content, filed.entry.result
+    assert isinstance(debit, Debit)
+    assert view is not None
+    return wire.DebitReply(
+        debit=debit.claim,
+        amount=debit.amount,
+        at=debit.at,
+        funding=_funding(view.funding),
+        debt=view.debt,
+        region=region,
+    )
+
+
+def refund_reply(filed: Filed, region: str) -> wire.RefundReply:
+    """The refund, and the claim after it."""
+    refund, view = filed.entry.content, filed.entry.result
+    assert isinstance(refund, Refund)
+    assert view is not None
+    return wire.RefundReply(
+        claim=refund.claim,
+        amount=refund.amount,
+        at=refund.at,
+        funding=_funding(view.funding),
+        debt=view.debt,
+        region=region,
+    )
+
+
+def _funding(funding: Funding) -> list[wire.FundingPart]:
+    return [wire.FundingPart(lot=lot, amount=amount) for lot, amount in funding]
+
+
+# -- of reads: from the tenant's state ---------------------------------------------------------------------------
+
+
+def behind(lags: Mapping[str, Lag]) -> dict[str, wire.Behind]:
+    """How far the node may be behind each peer."""
+    return {peer: wire.Behind(entries=lag.entries, heard_ms_ago=lag.heard_ms_ago) for peer, lag in sorted(lags.items())}
+
+
+def balance_fields(account: Account, now: int) -> dict[str, Any]:
+    """What `wire.BalanceReply` says of a tenant at `now` (ms)."""
+    open_lots = [account.lots[place.lot] for place in account.spending_order]
+    return {
+        "available": account.available(now),
+        "held": account.held,
+        "used": account.totals[USED],
+        "debt": -account.totals[DEBT],
+        "lots": [
+            wire.LotBalance(
+                lot=lot.id,
+                remaining=lot.remaining,
+                starts_at=lot.starts_at,
+                expires_at=lot.expires_at,
+                priority=lot.priority,
+            )
+            for lot in open_lots
+            if lot.remaining and now < lot.expires_at
+        ],
+    }
+
+
+def all_lots(account: Account) -> list[wire.Lot]:
+    """Every lot of a tenant, in spending order."""
+    return [_lot(lot) for lot in sorted(account.lots.values(), key=spending_place)]
+
+
+def _lot(lot: Lot) -> wire.Lot:
+    return wire.Lot(
+        lot=lot.id,
+        amount=lot.amount,
+        remaining=lot.remaining,
+        starts_at=lot.starts_at,
+        expires_at=lot.expires_at,
+        priority=lot.priority,
+        closed=lot.state is not LotState.OPEN,
+    )
+
+
+def reservation_fields(tenant: TenantId, claim: Claim) -> dict[str, Any]:
+    """What `wire.ReservationRecord` says of a reservation."""
+    view = claim.view()
+    return {
+        "reservation": claim.id,
+        "tenant": tenant,
+        "state": _STATES[view.state],
+        "amount": view.amount,
+        "held": view.held,
+        "captured": view.captured,
+        "lease_until": view.lease_until,
+        "funding": _funding(view.funding),
+        "debt": view.debt,
+        "job": claim.job,
+    }
+
+
+def debt_of(tenant: TenantId, account: Account) -> wire.TenantDebt:
+    """What a tenant owes, oldest debt first."""
+    claims = [account.claims[account.debtors[since]] for since in sorted(account.debtors)]
+    return wire.TenantDebt(
+        tenant=tenant,
+        debt=-account.totals[DEBT],
+        claims=[wire.ClaimDebt(claim=claim.id, debt=claim.debt) for claim in claims],
+    )
+
+
+# -- the log -----------------------------------------------------------------------------------------------------
+
+
+def exported(filed: Filed, digest: bytes) -> wire.ExportedEntry:
+    """An entry as the audit trail shows it; `digest` is its hash."""
+    entry = filed.entry
+    body: dict[str, Any] = msgspec.to_builtins(entry.content)
+    del body["kind"]
+    return wire.ExportedEntry(
+        replica=entry.replica,
+        seq=entry.seq,
+        hlc=reading(entry.hlc),
+        clock=filed.clock,
+        tenant=entry.tenant,
+        kind=kind_of(filed),
+        key=entry.key,
+        request=entry.request,
+        body=body,
+        postings=entry.postings,
+        outcome=entry.outcome,
+        result=None if entry.result is None else _result(entry.result),
+        prev=entry.prev.hex(),
+        hash=digest.hex(),
+    )
+
+
+def _result(view: ClaimView) -> dict[str, Any]:
+    return dict(zip(view.__struct_fields__, msgspec.to_builtins(view), strict=True))
+
+
+def reading(hlc: int) -> wire.Hlc:
+    """A hybrid clock reading as milliseconds and counter."""
+    return hlc >> 16, hlc & 0xFFFF
+
+
+# -- the cluster -------------------------------------------------------------------------------------------------
+
+
+def conflict(report: Report) -> wire.Conflict:
+    """A report, as every region shows it."""
+    return wire.Conflict(
+        id=report.id,
+        kind=wire.ConflictKind(report.kind.value),
+        state=wire.ConflictState(report.state.value),
+        tenant=report.tenant,
+        loser=_contender(report.loser),
+        canonical_outcome=report.canonical_outcome,
+        rivals=[_contender(rival) for rival in report.rivals],
+        rival_count=report.rival_count,
+        lots=[wire.LotDifference(lot=lot.lot, recorded=lot.recorded, canonical=lot.canonical) for lot in report.lots],
+        amount=report.amount,
+        debt=report.debt,
+        compensations=[
+            wire.CompensatingEntry(
+                replica=amends.dot.replica,
+                seq=amends.dot.seq,
+                hlc=reading(amends.position.hlc),
+                postings=amends.postings,
+            )
+            for amends in report.compensations
+        ],
+        detected_at=report.detected_at,
+    )
+
+
+def _contender(party: Party) -> wire.Contender:
+    return wire.Contender(
+        replica=party.replica,
+        seq=party.seq,
+        region=party.region,
+        hlc=reading(party.hlc),
+        clock=party.clock,
+        kind=party.kind,
+        key=party.key,
+        claim=party.claim,
+        amount=party.amount,
+        outcome=party.outcome,
+    )
+
+
+def cluster_fields(state: ClusterState) -> dict[str, Any]:
+    """What `wire.ClusterReply` says of the cluster."""
+    return {
+        "clock": dict(sorted(state.clock.items())),
+        "digest": state.digest,
+        "unsettled_tenants": state.unsettled_tenants,
+        "regions": [_link(peer) for peer in state.peers],
+        "frontier": wire.Frontier(
+            hlc=None if state.frontier is None else reading(state.frontier), held_back_by=state.held_back_by
+        ),
+        "alarms": [
+            wire.Alarm(
+                kind=alarm.kind.value,
+                subject=alarm.subject,
+                detail=alarm.detail,
+                raised_at=alarm.raised_at,
+                count=alarm.count,
+            )
+            for alarm in state.alarms
+        ],
+    }
+
+
+def _link(peer: PeerState) -> wire.RegionLink:
+    return wire.RegionLink(
+        region=peer.region,
+        linked=peer.linked,
+        cut=peer.cut,
+        heard_ms_ago=peer.heard_ms_ago,
+        missing_here=peer.missing_here,
+        missing_there=peer.missing_there,
+        promise=None if peer.promise is None else reading(peer.promise),
+    )

@@ -1,0 +1,241 @@
+"""What a request says: its key, its body, its query, its clock token, and the form in which it wants the reply.
+
+Whatever is wrong is refused with the field, header or parameter and the rule that it breaks.
+"""
+
+import re
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from aiohttp import web
+from msgspec import inspect
+from multidict import CIMultiDictProxy
+
+from creditmesh import wire
+from creditmesh.wire import ProblemKind
+from ledger.ids import KEY_PATTERN, Key, Position
+from node.api.facade import Node
+from node.api.problems import Refused, invalid, not_ready
+from replication.clock import MAX_HLC, MAX_SEQ, REPLICA_PATTERN, TokenError, VectorClock, decode_token
+
+JSON: Final = "application/json"
+MSGPACK: Final = "application/msgpack"
+_MSGPACK_NAMES: Final = frozenset({MSGPACK, "application/x-msgpack", "application/vnd.msgpack"})
+_MAX_PARAMETERS: Final = 32
+
+Headers = CIMultiDictProxy[str]
+RequestT = TypeVar("RequestT", bound=wire.Request)
+
+
+# -- idempotency key ---------------------------------------------------------------------------------------------
+
+_is_key = re.compile(KEY_PATTERN).match
+_quoted = re.compile(r'^"(?P<text>(?:[ !#-\[\]-~]|\\["\\])*)"\Z').match
+_escaped = re.compile(r"\\(.)")
+_KEY_RULE: Final = "must be 1 to 255 characters of printable ASCII without space, bare or quoted"
+
+
+def idempotency_key(headers: Headers) -> Key:
+    """The key of a write: a structured-field string (RFC 9651, 3.3.3), or the bare characters."""
+    given = headers.getall(wire.IDEMPOTENCY_KEY, ())
+    if len(given) != 1:
+        raise invalid(wire.IDEMPOTENCY_KEY, "is sent more than once" if given else "is required on every write")
+    key = given[0]
+    if key.startswith('"'):
+        quoted = _quoted(key)
+        if quoted is None:
+            raise invalid(wire.IDEMPOTENCY_KEY, _KEY_RULE)
+        key = _escaped.sub(r"\1", quoted["text"])
+    if not _is_key(key):
+        raise invalid(wire.IDEMPOTENCY_KEY, _KEY_RULE)
+    return Key(key)
+
+
+# -- media types -------------------------------------------------------------------------------------------------
+
+
+def is_msgpack(headers: Headers) -> bool:
+    """Whether the body is msgpack, and not JSON. Raises `Refused` (415) for anything else."""
+    if "Content-Encoding" in headers:
+        raise _unsupported("Content-Encoding", "bodies are taken as they are, not compressed")
+    given = headers.get("Content-Type", JSON)
+    if given == JSON:
+        return False
+    media_type = given.partition(";")[0].strip().lower()
+    if media_type == JSON:
+        return False
+    if media_type in _MSGPACK_NAMES:
+        return True
+    raise _unsupported("Content-Type", f"a body is {JSON} or {MSGPACK}, not {media_type}")
+
+
+def _unsupported(field: str, detail: str) -> Refused:
+    return Refused(ProblemKind.UNSUPPORTED_MEDIA_TYPE, detail, {"field": field})
+
+
+def wants_msgpack(headers: Headers, body_is_msgpack: bool = False) -> bool:
+    """Whether the reply is to be msgpack: as ``Accept`` prefers; like the request's body if it leaves that open."""
+    accept = headers.get("Accept")
+    if accept is None or accept == "*/*":
+        return body_is_msgpack
+    weights = dict(_weights(accept))
+    anything = weights.get("application/*", weights.get("*/*", 0.0))
+    packed = max([weights[name] for name in _MSGPACK_NAMES if name in weights], default=anything)
+    plain = weights.get(JSON, anything)
+    if packed == plain:
+        return body_is_msgpack
+    return packed > plain
+
+
+def _weights(accept: str) -> list[tuple[str, float]]:
+    found: list[tuple[str, float]] = []
+    for part in accept.split(","):
+        name, *parameters = [piece.strip().lower() for piece in part.split(";")]
+        weight = 1.0
+        for parameter in parameters:
+            if parameter.startswith("q="):
+                try:
+                    weight = float(parameter[2:])
+                except ValueError:
+                    weight = 0.0
+        found.append((name, weight))
+    return found
+
+
+# -- body and query ----------------------------------------------------------------------------------------------
+
+
+class Body(Generic[RequestT]):
+    """Reads bodies of one type. An empty body says the same as one without any field."""
+
+    __slots__ = ("_json", "_msgpack")
+
+    def __init__(self, request_type: type[RequestT]) -> None:
+        self._json = msgspec.json.Decoder(request_type).decode
+        self._msgpack = msgspec.msgpack.Decoder(request_type).decode
+
+    def decode(self, content: bytes, packed: bool) -> RequestT:
+        """The request in `content`. Raises `Refused`."""
+        try:
+            if packed:
+                return self._msgpack(content or b"\x80")
+            return self._json(content or b"{}")
+        except msgspec.ValidationError as error:
+            raise fault(error, "body") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise invalid("body", f"is not {'msgpack' if packed else 'JSON'}: {error}") from None
+
+
+class Query(Generic[RequestT]):
+    """Reads query strings of one type; numbers and truth values are read as such where the type wants them."""
+
+    __slots__ = ("_flags", "_numbers", "_type")
+
+    def __init__(self, request_type: type[RequestT]) -> None:
+        self._type = request_type
+        struct = inspect.type_info(request_type)
+        assert isinstance(struct, inspect.StructType)
+        self._numbers = {field.encode_name for field in struct.fields if _takes(field.type, inspect.IntType)}
+        self._flags = {field.encode_name for field in struct.fields if _takes(field.type, inspect.BoolType)}
+
+    def decode(self, query: str) -> RequestT:
+        """The request in a query string. Raises `Refused`."""
+        try:
+            pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS) if query else []
+        except ValueError:
+            raise invalid("query", f"must have at most {_MAX_PARAMETERS} parameters") from None
+        given: dict[str, Any] = {}
+        for name, text in pairs:
+            if name in given:
+                raise invalid(name, "is given more than once")
+            given[name] = self._value(name, text)
+        try:
+            return msgspec.convert(given, self._type)
+        except msgspec.ValidationError as error:
+            raise fault(error, "query") from None
+
+    def _value(self, name: str, text: str) -> str | int | bool:
+        if name in self._numbers and re.fullmatch(r"-?[0-9]{1,20}", text):
+            return int(text)
+        if name in self._flags and text in ("true", "false"):
+            return text == "true"
+        return text
+
+
+def _takes(kind: inspect.Type, wanted: type[inspect.Type]) -> bool:
+    kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    return any(isinstance(kind, wanted) for kind in kinds)
+
+
+_AT: Final = re.compile(r" - at `(?:key in )?\$\.?(?P<at>[^`]*)`$")
+_KEYED: Final = re.compile(r"^Object (?P<what>contains unknown|missing required) field `(?P<key>.*?)`( - at |$)", re.S)
+_KEY_RULES: Final = {"contains unknown": "is not known", "missing required": "is required"}
+
+
+def fault(error: msgspec.ValidationError, whole: str) -> Refused:
+    """The field and the rule, from what msgspec says; `whole` names what is at fault when no field is."""
+    message = str(error)
+    keyed = _KEYED.match(message)
+    if keyed is not None:
+        return invalid(keyed["key"], _KEY_RULES[keyed["what"]])
+    found = _AT.search(message)
+    rule = message if found is None else message[: found.start()]
+    if isinstance(error.__cause__, ValueError):
+        # Said by the request's type itself: the first word is the field.
+        field, _, rule = rule.partition(" ")
+        return invalid(field, rule)
+    return invalid((found and found["at"]) or whole, f"is not right: {rule[0].lower()}{rule[1:]}")
+
+
+# -- clocks and places -------------------------------------------------------------------------------------------
+
+
+def clock_token(token: str, field: str) -> VectorClock:
+    """The clock in a token."""
+    try:
+        return decode_token(token)
+    except TokenError as error:
+        raise invalid(field, f"is {error}") from None
+
+
+async def wait_for_clock(node: Node, headers: Headers) -> None:
+    """Return when the node has caught up with the request's ``Credit-Clock``; refuse (503) if it does not in time."""
+    token = headers.get(wire.CREDIT_CLOCK)
+    if token is None:
+        return
+    clock = clock_token(token, wire.CREDIT_CLOCK)
+    if not await node.caught_up(clock, node.config.limits.clock_wait_ms):
+        raise not_ready(f"region {node.name} has not caught up with {wire.CREDIT_CLOCK} yet")
+
+
+_place = re.compile(r"^([0-9]{1,19}):([^:]*):([0-9]{1,16})\Z").match
+_is_replica = re.compile(REPLICA_PATTERN).match
+
+
+def place_token(place: Position) -> str:
+    """A place in canonical order as an opaque word: where the next page starts."""
+    return f"{place.hlc}:{place.region}/{place.boot}:{place.seq}"
+
+
+def place_in(token: str | None, first: Position) -> Position:
+    """The place in a page's ``after``; `first` for the first page."""
+    if token is None:
+        return first
+    found = _place(token)
+    if found is None or not _is_replica(found[2]) or int(found[1]) > MAX_HLC or int(found[3]) > MAX_SEQ:
+        raise invalid("after", "is not what a page said under next")
+    region, _, boot = found[2].partition("/")
+    return Position(int(found[1]), region, boot, int(found[3]))
+
+
+async def read_body(request: web.BaseRequest) -> bytes:
+    """All of the body, if it is not too long."""
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise Refused(
+            ProblemKind.PAYLOAD_TOO_LARGE, f"a body has at most {request.client_max_size} bytes", {"field": "body"}
+        ) from None
+    except web.RequestPayloadError:
+        raise invalid("body", "ends too early, or is not framed as its headers say") from None

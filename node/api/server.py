@@ -1,0 +1,90 @@
+"""The HTTP server of a node: every request to its route, every refusal and failure to its problem.
+
+    runner = aiohttp.web.ServerRunner(build_server(node))
+    await runner.setup()
+    await aiohttp.web.TCPSite(runner, host, port).start()
+
+A request that has been read is answered or fails as a whole. Nothing is written to a log but failures of the node.
+"""
+
+import asyncio
+from functools import partial
+from typing import Final
+
+import structlog
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
+from aiohttp.streams import StreamReader
+
+from creditmesh.wire import ProblemKind
+from node.api.facade import Node, Unavailable
+from node.api.oversight import Oversight, link_handler
+from node.api.problems import Refused, not_ready, problem_response
+from node.api.reads import TenantReads
+from node.api.router import Router
+from node.api.writes import WRITES, write_handler
+
+KEEPALIVE_S: Final = 75.0
+
+_log = structlog.get_logger(__name__)
+
+
+def build_router(node: Node) -> Router:
+    """All routes of a node."""
+    router = Router()
+    for write in WRITES:
+        router.add("POST", write.path, write_handler(node, write))
+    for path, handler in (*TenantReads(node).routes(), *Oversight(node).routes()):
+        router.add("GET", path, handler)
+    if node.config.chaos.enabled:
+        router.add("POST", "/v1/chaos/links", link_handler(node))
+    return router
+
+
+def build_server(node: Node) -> web.Server:
+    """The server, made inside the event loop. Bodies are not decompressed: a few bytes could become a gigabyte."""
+    find = build_router(node).find
+    region = node.name
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            path, _, query = _target(request).partition("?")
+            handler, ids = find(request.method, path)
+            return await handler(request, ids, query)
+        except Refused as refused:
+            return problem_response(refused, region)
+        except Unavailable as error:
+            return problem_response(not_ready(str(error)), region)
+        except Exception:  # noqa: BLE001 - logged; the client is told no more than that it failed
+            _log.exception("a request failed", method=request.method, path=request.raw_path, region=region)
+            failure = Refused(ProblemKind.INTERNAL, f"region {region} failed to answer; its log says why")
+            return problem_response(failure, region)
+
+    return web.Server(
+        answer,
+        request_factory=partial(_request, body_bytes=node.config.limits.body_bytes),
+        access_log=None,
+        auto_decompress=False,
+        keepalive_timeout=KEEPALIVE_S,
+    )
+
+
+def _target(request: web.BaseRequest) -> str:
+    """Path and query as sent; a proxy may have sent the whole URL."""
+    target = request.raw_path
+    return target if target.startswith("/") else request.rel_url.raw_path_qs
+
+
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: "asyncio.Task[None]",
+    *,
+    body_bytes: int,
+) -> web.BaseRequest:
+    return web.BaseRequest(
+        message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=body_bytes
+    )
