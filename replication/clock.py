@@ -83,6 +83,11 @@ def covers(clock: Mapping[str, int], dot: Dot) -> bool:
     return clock.get(dot.replica, 0) >= dot.seq
 
 
+def lacking_count(behind: Mapping[str, int], ahead: Mapping[str, int]) -> int:
+    """How many entries `ahead` has seen that `behind` has not."""
+    return sum(max(0, count - behind.get(replica, 0)) for replica, count in ahead.items())
+
+
 def essential(clock: Mapping[str, int], heads: Iterable[Mapping[str, int]]) -> VectorClock:
     """The part of a node's clock that implies the rest of it, `heads` being what its logs' last entries had seen.
 

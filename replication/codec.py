@@ -5,8 +5,9 @@ optional fields, in which a later version may say more: it is checked like the r
 
     hello    who I am, what I speak, what I hold durably, my clock
     have     what I hold durably, what I know to be promised once you hold it too, my clock
-    want     for some logs: send me what is behind number a, up to number b
-    entries  sealed entries in the order in which the sender applied them, and how far they reach in each log
+    want     for some logs: send me what is behind number a, up to number b; the asker's number for the question
+    entries  sealed entries in the order in which the sender applied them, how far they reach in each log, and the
+             number of the question that they answer, 0 if nobody asked
     bye      why I close the link
 
 At most 1 MiB. The type of every value is read from its first byte, and every length is held against its limit, before
@@ -52,8 +53,10 @@ class Hello(Struct, frozen=True):
 
 
 class Have(Struct, frozen=True):
-    """What the sender holds durably. ``promises``: once you hold ``clock``, no entry of these regions up to these clock
-    readings can be new to you."""
+    """What the sender holds durably, all of it, or with no ``promises`` perhaps only what is new to the reader.
+
+    ``promises``: once you hold ``clock``, no entry of these regions up to these clock readings can be new to you.
+    """
 
     clock: VectorClock
     promises: dict[str, int]
@@ -61,8 +64,9 @@ class Have(Struct, frozen=True):
 
 
 class Want(Struct, frozen=True):
-    """Please send these."""
+    """Please send these. ``number``, from 1, tells the answer."""
 
+    number: int
     ranges: Ranges
 
 
@@ -71,6 +75,7 @@ class Entries(Struct, frozen=True):
 
     page: list[bytes]
     reaches: VectorClock
+    answers: int
 
 
 class Bye(Struct, frozen=True):
@@ -144,11 +149,6 @@ def decode(data: bytes) -> Frame:
     return frame
 
 
-def page_size(sealed: bytes) -> int:
-    """How many bytes a sealed entry takes in a page, at most."""
-    return len(sealed) + 5
-
-
 # -- values out --------------------------------------------------------------------------------------------------
 
 _pack: Callable[[Any], bytes] = msgpack.packb
@@ -160,10 +160,10 @@ def _values(frame: Frame) -> list[Any]:
             return [FORMAT, "hello", cluster, region, replica, versions, rules, clock, hlc]
         case Have(clock, promises, hlc):
             return [FORMAT, "have", clock, promises, hlc]
-        case Want(ranges):
-            return [FORMAT, "want", ranges]
-        case Entries(page, reaches):
-            return [FORMAT, "entries", page, reaches]
+        case Want(number, ranges):
+            return [FORMAT, "want", number, ranges]
+        case Entries(page, reaches, answers):
+            return [FORMAT, "entries", page, reaches, answers]
         case Bye(reason, text):
             return [FORMAT, "bye", reason, text]
 
@@ -292,8 +292,8 @@ _READERS: Final[dict[str, Callable[[_Reader], Frame]]] = {
         reader.number(MAX_HLC),
     ),
     "have": lambda reader: Have(reader.clock(), reader.promises(), reader.number(MAX_HLC)),
-    "want": lambda reader: Want(reader.ranges()),
-    "entries": lambda reader: Entries(reader.page(), reader.clock()),
+    "want": lambda reader: Want(_at_least_1(reader.number()), reader.ranges()),
+    "entries": lambda reader: Entries(reader.page(), reader.clock(), reader.number()),
     "bye": lambda reader: Bye(reader.text(), reader.text()),
 }  # fmt: skip
 
@@ -306,7 +306,7 @@ def _at_most(number: int, most: int) -> int:
 
 def _at_least_1(number: int) -> int:
     if not number:
-        raise FrameError(Fault.OUT_OF_RANGE, "a count of zero")
+        raise FrameError(Fault.OUT_OF_RANGE, "a number below 1")
     return number
 
 

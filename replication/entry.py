@@ -41,19 +41,19 @@ class EntryError(ValueError):
     """An entry that this node does not take, or cannot take yet."""
 
 
-class Malformed(EntryError):  # noqa: N818 - a verdict on an entry
+class Malformed(EntryError):
     """Not the sealed form of an entry, or an entry that no correct replica would make."""
 
 
-class Fork(EntryError):  # noqa: N818 - a verdict on an entry
+class Fork(EntryError):
     """A second entry under a known dot, or one that does not follow the entry before it."""
 
 
-class Gap(EntryError):  # noqa: N818 - a verdict on an entry
+class Gap(EntryError):
     """Entries of this log are missing before this one."""
 
 
-class Known(EntryError):  # noqa: N818 - a verdict on an entry
+class Known(EntryError):
     """An entry at or below the head of its log."""
 
 
