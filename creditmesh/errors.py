@@ -4,7 +4,6 @@ Every error says whether the request **may have been accepted** all the same. Th
 out and no answer came back: the next region that is asked may not have heard of the entry yet, and refuse. Asking
 again later under the same key settles it.
 """
-# ruff: noqa: N818  (a refusal is named for what it says; most of them are no error of anybody's)
 
 from typing import Any, Final
 
