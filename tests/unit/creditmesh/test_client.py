@@ -254,10 +254,11 @@ async def test_questions_about_one_node_are_never_answered_by_another() -> None:
         client_of(near.url, far.url) as client,
     ):
         with pytest.raises(Unavailable):
-            await client.cluster()
+            await client.cluster(digest=True)
         with pytest.raises(Unavailable):
             await client.set_link("eu-west", wire.LinkState.CUT)
         assert far.requests == []
+        assert near.requests[0] == ("GET", "/v1/cluster?digest=true", None, None)
         assert near.requests[-1] == ("POST", "/v1/chaos/links", None, {"peer": "eu-west", "state": "cut"})
 
 
