@@ -22,7 +22,7 @@ from replication.filed import Filed
 T = TypeVar("T")
 
 
-class Unavailable(Exception):  # noqa: N818 - a state of the node, told to clients as such
+class Unavailable(Exception):
     """The node cannot do what was asked of it; says why. A write may or may not be on disk all the same."""
 
 

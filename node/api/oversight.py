@@ -75,11 +75,12 @@ class Oversight:
         last = before
         has_more = False
         for looked_at, report in enumerate(region.reports(tenant, before, now)):
-            if looked_at == MAX_REPORTS_LOOKED_AT or len(page) == asked.limit:
+            wanted = is_wanted(report, asked)
+            if looked_at == MAX_REPORTS_LOOKED_AT or (wanted and len(page) == asked.limit):
                 has_more = True
                 break
             last = _place(report)
-            if is_wanted(report, asked):
+            if wanted:
                 page.append(replies.conflict(report))
         return wire.ConflictsReply(
             conflicts=page,

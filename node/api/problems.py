@@ -38,7 +38,7 @@ TITLES: Final[dict[ProblemKind, str]] = {
 _encode = msgspec.json.Encoder().encode
 
 
-class Refused(Exception):  # noqa: N818 - a refusal, and mostly the client's doing
+class Refused(Exception):
     """The request is not served; `fields` are for programs and stand beside the sentence for people."""
 
     def __init__(

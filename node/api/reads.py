@@ -130,11 +130,12 @@ class TenantReads:
         last: str | None = None
         has_more = False
         for looked_at, claim in enumerate(claims_by_id(book, after)):
-            if looked_at == MAX_LOOKED_AT or len(page) == asked.limit:
+            is_wanted = not claim.is_debit and (asked.state is None or claim.state.value == asked.state.value)
+            if looked_at == MAX_LOOKED_AT or (is_wanted and len(page) == asked.limit):
                 has_more = True
                 break
             last = claim.id
-            if not claim.is_debit and (asked.state is None or claim.state.value == asked.state.value):
+            if is_wanted:
                 page.append(wire.ReservationRecord(**replies.reservation_fields(book.tenant, claim)))
         return wire.ReservationsReply(
             reservations=page, has_more=has_more, next=last if has_more else None, **said_of_itself(self._node)

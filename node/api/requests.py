@@ -164,8 +164,13 @@ class Query(Generic[RequestT]):
 
 
 def _takes(kind: inspect.Type, wanted: type[inspect.Type]) -> bool:
-    kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
-    return any(isinstance(kind, wanted) for kind in kinds)
+    match kind:
+        case inspect.UnionType(types=kinds):
+            return any(_takes(part, wanted) for part in kinds)
+        case inspect.Metadata(type=inner):
+            return _takes(inner, wanted)
+        case _:
+            return isinstance(kind, wanted)
 
 
 _AT: Final = re.compile(r" - at `(?:key in )?\$\.?(?P<at>[^`]*)`$")

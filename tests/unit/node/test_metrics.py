@@ -7,6 +7,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from node.metrics import ACCEPTED, CONTENT_TYPE, Gauges, Histogram, Metrics
 
 GAUGES = Gauges(
+    conflicts={"overspend": 4},
+    orphaned_holds=5,
+    forks=1,
     debt_outstanding=70,
     negative_balances=2,
     replication_lag_entries={"eu-west": 9, "ap-south": 0},
@@ -58,18 +61,14 @@ def test_commits_give_their_size_and_their_time() -> None:
     assert samples["ledger_write_latency_seconds_sum", ()] == pytest.approx(0.006)
 
 
-def test_what_goes_wrong_is_counted_by_what_it_was() -> None:
+def test_frames_are_counted_by_why_they_were_refused() -> None:
     metrics = Metrics()
-    metrics.conflict("overspend")
-    metrics.conflict("overspend")
-    metrics.hold_orphaned()
-    metrics.forked()
     metrics.frame_refused("too-long")
+    metrics.frame_refused("too-long")
+    metrics.frame_refused("float")
     samples = scrape(metrics)
-    assert samples["conflicts_total", ("overspend",)] == 2
-    assert samples["orphaned_holds_total", ()] == 1
-    assert samples["forks_total", ()] == 1
-    assert samples["frames_refused_total", ("too-long",)] == 1
+    assert samples["frames_refused_total", ("too-long",)] == 2
+    assert samples["frames_refused_total", ("float",)] == 1
 
 
 def test_how_things_stand_is_what_was_told_last() -> None:
@@ -78,6 +77,9 @@ def test_how_things_stand_is_what_was_told_last() -> None:
     metrics.observe(msgspec.structs.replace(GAUGES, debt_outstanding=5))
     metrics.observe(GAUGES)
     samples = scrape(metrics)
+    assert samples["conflicts_total", ("overspend",)] == 4
+    assert samples["orphaned_holds_total", ()] == 5
+    assert samples["forks_total", ()] == 1
     assert samples["debt_outstanding_credits", ()] == 70
     assert samples["negative_balance_tenants", ()] == 2
     assert samples["replication_lag_entries", ("eu-west",)] == 9
@@ -90,9 +92,9 @@ def test_how_things_stand_is_what_was_told_last() -> None:
 
 def test_two_nodes_in_one_process_do_not_share_counts() -> None:
     one, other = Metrics(), Metrics()
-    one.forked()
-    assert scrape(one)["forks_total", ()] == 1
-    assert scrape(other)["forks_total", ()] == 0
+    one.insufficient_credit()
+    assert scrape(one)["insufficient_credit_refusals_total", ()] == 1
+    assert scrape(other)["insufficient_credit_refusals_total", ()] == 0
 
 
 def test_a_scrape_is_prometheus_text_with_process_metrics_beside() -> None:
