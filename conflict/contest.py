@@ -36,6 +36,8 @@ class Contest(Struct, gc=False):
     canonical: Postings
     outcome: Outcome
     amends: list[Amends]
+    is_counted: bool = False
+    """Whether a metric has been told of it."""
 
     @property
     def compensated(self) -> Postings:

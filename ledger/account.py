@@ -18,7 +18,7 @@ Claims that are closed and the keys of the checkpointed past are not kept here: 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Any, Protocol, assert_never
+from typing import Any, Final, Protocol, assert_never
 
 from msgspec import Struct
 
@@ -52,6 +52,9 @@ from ledger.posting import (
     Outcome,
     Postings,
 )
+
+RULES: Final = 1
+"""The version of the fold's rules: nodes with other rules come to other states, and do not link."""
 
 
 class Cell(StrEnum):

@@ -70,7 +70,7 @@ class Timeline(Generic[EntryT]):
     def account(self) -> Account:
         """The tenant's state after all known entries."""
         if len(self._effects) < len(self._entries):
-            self._fold()
+            self.fold()
         return self._account
 
     @property
@@ -145,7 +145,8 @@ class Timeline(Generic[EntryT]):
         del self._entries[:count], self._places[:count], self._effects[:count]
         self._unseen = max(0, self._unseen - count)
 
-    def _fold(self) -> None:
+    def fold(self) -> None:
+        """Fold what has been let in and not been folded yet."""
         account, effects = self._account, self._effects
         for index in range(len(effects), len(self._entries)):
             entry = self._entries[index]

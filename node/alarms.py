@@ -37,6 +37,10 @@ class Alarms:
     def __init__(self) -> None:
         self._raised: dict[tuple[AlarmKind, str], Alarm] = {}
 
+    def count(self, kind: AlarmKind) -> int:
+        """How many subjects have an alarm of this kind."""
+        return sum(known == kind for known, _ in self._raised)
+
     def all(self) -> list[Alarm]:
         """The alarms, oldest first."""
         return list(self._raised.values())

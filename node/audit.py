@@ -146,7 +146,5 @@ def _compare(book: LedgerBook, account: Account, books: Postings, result: AuditR
             result.findings.append(f"tenant {tenant}: the books are not canonical state, and nothing is due")
         else:
             result.unsettled_tenants += 1
-    negative = [
-        name for name, amount in canonical_books(account).items() if amount < 0 and name not in ("issued", "debt")
-    ]
-    result.findings += [f"tenant {tenant}: {name} is negative" for name in negative]
+    negative = [name for name, amount in canonical_books(account).items() if amount < 0]
+    result.findings += [f"tenant {tenant}: {name} is negative" for name in negative if name not in (ISSUED, DEBT)]

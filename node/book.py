@@ -14,7 +14,7 @@ from ledger.account import NOTHING, Account, Cell, Effect, KeyUse
 from ledger.claim import Claim
 from ledger.ids import ClaimId, Key, Position, TenantId
 from ledger.operation import Compensation
-from ledger.posting import TOTALS, Outcome
+from ledger.posting import DEBT, TOTALS, Outcome
 from ledger.timeline import BEGINNING, Timeline
 from node.store.journal import Journal
 from node.store.kv import Overlay, Table
@@ -388,3 +388,10 @@ class LedgerBook:
                 for key, _ in rows:
                     self._overlay.delete(table, key)
                 start = rows[-1][0] + b"\0"
+
+
+def stored_debt(state: bytes) -> int:
+    """What a tenant owes, by its STATES row."""
+    _, totals, _ = unpack(state)
+    debt: int = -totals[TOTALS.index(DEBT)]
+    return debt

@@ -25,8 +25,14 @@ REPLAYED: Final = "replayed"
 
 
 class Gauges(Struct, frozen=True, kw_only=True):
-    """How things stand."""
+    """How things stand, and what the region has counted by now."""
 
+    conflicts: Mapping[str, int]
+    """By kind: operations of this region that lost."""
+    orphaned_holds: int
+    """Reservations of this region that lapsed: their jobs neither renewed nor ended them."""
+    forks: int
+    """Logs found to have two continuations."""
     debt_outstanding: int
     """Credit that tenants owe, all together, as a number of at least 0."""
     negative_balances: int
@@ -73,10 +79,7 @@ class Metrics(Collector):
         self._gauges: Gauges | None = None
         self._attempts: dict[str, int] = {}
         self._insufficient = 0
-        self._conflicts: dict[str, int] = {}
         self._frames_refused: dict[str, int] = {}
-        self._forks = 0
-        self._orphaned_holds = 0
         self._admission = Histogram(SECONDS)
         self._write = Histogram(SECONDS)
         self._commit = Histogram(SECONDS)
@@ -108,18 +111,6 @@ class Metrics(Collector):
         """A batch became durable, so long after it was handed over."""
         self._commit.observe(seconds)
 
-    def conflict(self, kind: str) -> None:
-        """A conflict was detected."""
-        self._conflicts[kind] = self._conflicts.get(kind, 0) + 1
-
-    def hold_orphaned(self) -> None:
-        """A reservation of this region lapsed: its job neither renewed nor ended it."""
-        self._orphaned_holds += 1
-
-    def forked(self) -> None:
-        """A log was found to have two continuations."""
-        self._forks += 1
-
     def frame_refused(self, reason: str) -> None:
         """A peer sent what this node does not take."""
         self._frames_refused[reason] = self._frames_refused.get(reason, 0) + 1
@@ -149,11 +140,6 @@ class Metrics(Collector):
         yield CounterMetricFamily(
             "creditmesh_insufficient_credit_refusals", "Requests refused for lack of credit", self._insufficient
         )
-        yield _by(CounterMetricFamily("creditmesh_conflicts", "Conflicts detected", labels=["kind"]), self._conflicts)
-        yield CounterMetricFamily(
-            "creditmesh_orphaned_holds", "Reservations of this region that lapsed", self._orphaned_holds
-        )
-        yield CounterMetricFamily("creditmesh_forks", "Logs found with two continuations", self._forks)
         yield _by(
             CounterMetricFamily("creditmesh_frames_refused", "Frames of peers not taken", labels=["reason"]),
             self._frames_refused,
@@ -171,6 +157,14 @@ class Metrics(Collector):
             )
 
     def _standing(self, now: Gauges) -> Iterator[Metric]:
+        yield _by(
+            CounterMetricFamily("creditmesh_conflicts", "Operations of this region that lost", labels=["kind"]),
+            now.conflicts,
+        )
+        yield CounterMetricFamily(
+            "creditmesh_orphaned_holds", "Reservations of this region that lapsed", now.orphaned_holds
+        )
+        yield CounterMetricFamily("creditmesh_forks", "Logs found with two continuations", now.forks)
         yield GaugeMetricFamily("creditmesh_debt_outstanding_credits", "Credit owed", now.debt_outstanding)
         yield GaugeMetricFamily(
             "creditmesh_negative_balance_tenants", "Tenants that owe more than they have", now.negative_balances

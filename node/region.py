@@ -33,7 +33,7 @@ from ledger.lot import Lot, LotState
 from ledger.operation import Content, Expire, Grant, Hold, Lapse, Operation, Renew, Settle
 from ledger.posting import DEBT, Outcome
 from node.alarms import AlarmKind, Alarms
-from node.book import LedgerBook
+from node.book import LedgerBook, stored_debt
 from node.digest import MODULUS, shown, tenant_digest
 from node.schedule import Due, Schedule
 from node.settings import RegionSettings
@@ -60,6 +60,15 @@ class Accepted(Struct, frozen=True, gc=False):
     replayed: bool
 
 
+class Counts(Struct):
+    """What has happened since this boot, for metrics."""
+
+    conflicts: dict[str, int]
+    """By kind: operations of this region that lost."""
+    lapsed: int = 0
+    """Reservations of this region whose lease ended."""
+
+
 class _InFlight(Struct, frozen=True, gc=False):
     """What becomes true when a sealed batch lands."""
 
@@ -82,6 +91,7 @@ class Region:
         self.boot = boot
         self.replica = f"{settings.region}/{boot}"
         self.alarms = Alarms()
+        self.counts = Counts({})
         self.journal = Journal(overlay)
         self.frontier = -1
         self.books: dict[TenantId, LedgerBook] = {}
@@ -96,6 +106,8 @@ class Region:
         self._low = 0
         self._low_heads: dict[str, LogHead] = {}
         self._low_written = 0
+        self._changed: dict[TenantId, LedgerBook] = {}
+        self._owing: dict[TenantId, int] = {}
         self._digest: int | None = None
         self._undigested: dict[TenantId, LedgerBook] = {}
         self._scans: deque[tuple[Table, bytes]] = deque([(Table.OPEN, b""), (Table.LOTS, b"")])
@@ -138,6 +150,9 @@ class Region:
 
     def _take_up(self, behind: list[list[tuple[Filed, bytes]]], now: int) -> None:
         """File again what is not checkpointed, and find the tenants whose books are not settled."""
+        for key, row in self._all_rows(Table.STATES):
+            if debt := stored_debt(row):
+                self._owing[TenantId(tenant_of(key))] = debt
         for key, _ in self._all_rows(Table.UNSETTLED):
             book = self._book(TenantId(tenant_of(key)), now)
             book.quiet_since = book.unsettled_since = now
@@ -189,7 +204,7 @@ class Region:
             return Accepted(filed, replayed=True)
         if not book.exists and not isinstance(command, GrantCredit):
             return Refusal(Reason.NOT_FOUND, "no such tenant; a tenant begins with its first grant", {"tenant": tenant})
-        operation = admit(book.account, tenant, command, key, self._present(now), self.settings.limits)
+        operation = admit(book.account, tenant, command, key, self.present(now), self.settings.limits)
         if isinstance(operation, Refusal):
             return operation
         try:
@@ -223,7 +238,7 @@ class Region:
         book.touched_at = now
         return book
 
-    def _present(self, now: int) -> int:
+    def present(self, now: int) -> int:
         """What the next entry will take for the present: the wall clock, or the clock of peers that are ahead."""
         return max(now, ms_of(self.hlc.latest))
 
@@ -268,6 +283,7 @@ class Region:
         if filed.position > book.timeline.begins_after:
             self._open_unchecked += 1
             self._unstable[book.tenant] = book
+        self._changed[book.tenant] = book
         if self._digest is not None:
             self._undigested[book.tenant] = book
 
@@ -305,7 +321,7 @@ class Region:
         if self._scans:
             self._scan_for_due()
         self._apply(self.delivery.retry(now), now)
-        for due_at, due, tenant, name in self._schedule.take_due(self._present(now), _DUE_AT_ONCE):
+        for due_at, due, tenant, name in self._schedule.take_due(self.present(now), _DUE_AT_ONCE):
             self._look_at(due_at, due, tenant, name, now)
         self._compensate(now)
         self._checkpoint(now)
@@ -318,7 +334,7 @@ class Region:
 
     def _look_at(self, due_at: int, due: Due, tenant: TenantId, name: str, now: int) -> None:
         book = self._book(tenant, now)
-        present = self._present(now)
+        present = self.present(now)
         if due is Due.LEASE:
             claim = book.account.claim(ClaimId(name))
             if claim is None or claim.state is not ClaimState.OPEN:
@@ -327,6 +343,7 @@ class Region:
                 self._schedule.add(claim.lease_until, Due.LEASE, tenant, name)
                 return
             self._append(book, Lapse(claim.id, present), None, None, now)
+            self.counts.lapsed += 1
             return
         lot = book.account.lots.get(LotId(name))
         if lot is None or lot.state is not LotState.OPEN:
@@ -375,10 +392,19 @@ class Region:
 
     def _put_right(self, book: LedgerBook, now: int) -> None:
         book.review()
+        self._count_conflicts(book)
         owed = [contest for contest in book.contests.values() if self._owes(book, contest, now)]
         for compensation, postings in compensations(owed, self.settings.region, _COMPENSATED_AT_ONCE):
             effect = Effect(postings, Outcome.POSTED, None, ())
             self._stamp(book, self._next_place(now), compensation, None, None, effect)
+
+    def _count_conflicts(self, book: LedgerBook) -> None:
+        counts = self.counts.conflicts
+        for contest in book.contests.values():
+            if contest.loser.position.region == self.settings.region and not contest.is_counted:
+                contest.is_counted = True
+                kind = contest.kind(book.rivals(contest.loser).first).value
+                counts[kind] = counts.get(kind, 0) + 1
 
     def _owes(self, book: LedgerBook, contest: Contest, now: int) -> bool:
         """Whether a contest is this region's to settle, and is one: a difference without a rival is a fault."""
@@ -479,6 +505,7 @@ class Region:
         excess = len(self.books) - self.settings.tenants_in_memory
         if excess <= 0:
             return
+        self.debts()
         idle = (book for book in self.books.values() if book.is_idle and book.tenant not in self._merged)
         for book in sorted(idle, key=attrgetter("touched_at"))[:excess]:
             self._count_digest(book)
@@ -535,6 +562,28 @@ class Region:
         if ms_of(self._ceiling_written) < now + _CEILING_AHEAD_MS // 2:
             self._ceiling_written = hlc_at(now + _CEILING_AHEAD_MS)
             self._overlay.put(Table.META, b"ceiling", pack(self._ceiling_written))
+
+    # -- sums over tenants ------------------------------------------------------------------------------------------
+
+    def debts(self) -> dict[TenantId, int]:
+        """What each tenant owes, of those that owe anything. Never change it."""
+        for book in self._changed.values():
+            debt = -book.account.totals[DEBT]
+            if debt:
+                self._owing[book.tenant] = debt
+            else:
+                self._owing.pop(book.tenant, None)
+        self._changed = {}
+        return self._owing
+
+    def debtors(self) -> list[TenantId]:
+        """The tenants that owe anything."""
+        return list(self.debts())
+
+    @property
+    def unsettled_count(self) -> int:
+        """How many tenants' books this region may still have to put right."""
+        return len(self._merged)
 
     # -- the digest -------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,160 @@
+"""The sockets between regions: one WebSocket to each peer, kept up.
+
+Of two regions the one whose name sorts first dials the other, again and again with growing pauses while it cannot be
+reached. What the frames mean is decided in `node.links`.
+"""
+
+import asyncio
+import random
+from contextlib import suppress
+from typing import Final
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from node.config import RegionConfig
+from node.runtime import Node, wall_ms
+from node.store.errors import StorageError
+from replication.codec import MAX_FRAME_BYTES, FrameError, decode, encode
+from replication.gossip import Close, Session
+
+PATH: Final = "/v1/peer"
+_FIRST_PAUSE_SECONDS: Final = 0.1
+_LONGEST_PAUSE_SECONDS: Final = 5.0
+_CONNECT_SECONDS: Final = 5.0
+_CLOSE_SECONDS: Final = 1.0
+
+log = structlog.get_logger()
+
+Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
+
+
+class _Link:
+    """A socket and what waits to be sent on it."""
+
+    def __init__(self, socket: Socket) -> None:
+        self.socket = socket
+        self.outgoing: asyncio.Queue[bytes | Close] = asyncio.Queue()
+
+    async def send_all(self) -> None:
+        """Send what is put into ``outgoing``, until told to close."""
+        while not isinstance(item := await self.outgoing.get(), Close):
+            await self.socket.send_bytes(item)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self.socket.close(message=item.text.encode()[:100])
+
+
+class Peers:
+    """Keeps a link to every peer that is not cut."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._links: dict[Session, _Link] = {}
+        self._dialling: list[asyncio.Task[None]] = []
+        self._wake = {peer.name: asyncio.Event() for peer in node.config.peers}
+        node.on_outgoing = self._send
+        node.on_link_set = self._link_set
+
+    def app(self) -> web.Application:
+        """The server that peers dial."""
+        app = web.Application()
+        app.router.add_get(PATH, self._accept)
+        return app
+
+    def start(self) -> None:
+        """Begin to dial."""
+        for peer in self._node.config.peers:
+            if self._node.name < peer.name:
+                self._dialling.append(asyncio.create_task(self._dial_for_ever(peer)))
+
+    async def stop(self) -> None:
+        """Say goodbye and close every link."""
+        for task in self._dialling:
+            task.cancel()
+        self._node.links.stop(wall_ms())
+        self._send()
+        await asyncio.gather(*self._dialling, return_exceptions=True)
+
+    # -- one end and the other --------------------------------------------------------------------------------------
+
+    async def _accept(self, request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse(max_msg_size=MAX_FRAME_BYTES + 1, compress=False, timeout=_CLOSE_SECONDS)
+        await socket.prepare(request)
+        await self._talk(socket)
+        return socket
+
+    async def _dial_for_ever(self, peer: RegionConfig) -> None:
+        pause = _FIRST_PAUSE_SECONDS
+        timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_SECONDS)
+        async with aiohttp.ClientSession(timeout=timeout) as http:
+            while True:
+                if not self._node.links.peers[peer.name].is_cut:
+                    try:
+                        async with http.ws_connect(
+                            f"http://{peer.peer_listen}{PATH}", max_msg_size=MAX_FRAME_BYTES + 1, compress=0
+                        ) as socket:
+                            if await self._talk(socket):
+                                pause = _FIRST_PAUSE_SECONDS
+                    except (aiohttp.ClientError, OSError, TimeoutError):
+                        pass
+                self._wake[peer.name].clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause * random.uniform(0.5, 1.0)):
+                        await self._wake[peer.name].wait()
+                        pause = _FIRST_PAUSE_SECONDS
+                pause = min(_LONGEST_PAUSE_SECONDS, 2 * pause)
+
+    async def _talk(self, socket: Socket) -> bool:
+        """Hold a conversation until the link ends; whether it ever became one."""
+        node = self._node
+        session = node.links.open(wall_ms())
+        link = self._links[session] = _Link(socket)
+        sending = asyncio.create_task(link.send_all())
+        self._send()
+        try:
+            async for message in socket:
+                if message.type is not aiohttp.WSMsgType.BINARY:
+                    break
+                self._receive(session, message.data)
+        finally:
+            if socket.close_code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG:
+                node.metrics.frame_refused("oversize")
+            node.links.lost(session)
+            del self._links[session]
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            self._send()
+        return bool(session.region)
+
+    def _receive(self, session: Session, data: bytes) -> None:
+        node = self._node
+        try:
+            frame = decode(data)
+        except FrameError as error:
+            node.metrics.frame_refused(error.fault)
+            log.warning("frame refused", region=node.name, peer=session.region, why=str(error))
+            node.links.refuse(session, error, wall_ms())
+        else:
+            try:
+                node.links.receive(session, frame, wall_ms())
+            except StorageError as error:
+                node.committer.fail(error)
+                return
+            node.committer.kick()
+        self._send()
+
+    def _send(self) -> None:
+        """Hand over what the sessions want sent."""
+        for session, item in self._node.links.take_outgoing():
+            link = self._links.get(session)
+            if isinstance(item, Close):
+                log.info("link closed", region=self._node.name, peer=session.region, reason=item.reason, text=item.text)
+                self._node.links.lost(session)
+            if link is not None:
+                link.outgoing.put_nowait(item if isinstance(item, Close) else encode(item))
+
+    def _link_set(self, peer: str) -> None:
+        self._wake[peer].set()
+        self._send()

@@ -1,0 +1,428 @@
+"""The loop around a region: clocks, the writer thread, group commit, sweeps.
+
+One asyncio loop decides, one thread writes. While a batch is being made durable the next one fills, so batches grow
+with load and an idle node answers after one flush. A reply leaves, and peers hear of an entry, only after the commit
+that holds it.
+
+Any unexplained storage error is the end of the process: it refuses everything from then on, says why, and exits; what
+was acknowledged is on disk.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Final, TypeVar
+
+from msgspec import Struct
+
+from ledger.admission import Refusal
+from ledger.command import Command
+from ledger.ids import Key, TenantId
+from node.alarms import Alarm, AlarmKind
+from node.api.facade import Unavailable
+from node.audit import AuditResult, audit
+from node.book import LedgerBook
+from node.config import NodeConfig
+from node.links import Links
+from node.metrics import Gauges, Metrics
+from node.region import Accepted, Region
+from node.store.errors import StorageError
+from node.store.lmdb_disk import LmdbDisk
+from replication.clock import VectorClock, descends, encode_token, essential, ms_of
+from replication.entry import open_sealed
+from replication.filed import Filed
+
+TICK_SECONDS: Final = 0.02
+_FREE_CHECK_SECONDS: Final = 1.0
+_EXPORTED_AT_ONCE: Final = 200
+_EXPORTED_BYTES_AT_ONCE: Final = 256 * 1024
+
+T = TypeVar("T")
+
+
+def wall_ms() -> int:
+    """Milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class Lag(Struct, frozen=True):
+    """How far this node may be behind a peer."""
+
+    entries: int
+    heard_ms_ago: int | None
+
+
+class PeerState(Struct, frozen=True, kw_only=True):
+    """A peer region as this node sees it."""
+
+    region: str
+    linked: bool
+    cut: bool
+    heard_ms_ago: int | None
+    missing_here: int
+    missing_there: int
+    promise: int | None
+
+
+class ClusterState(Struct, frozen=True, kw_only=True):
+    """The cluster as this node sees it."""
+
+    clock: VectorClock
+    digest: str | None
+    unsettled_tenants: int
+    peers: list[PeerState]
+    frontier: int | None
+    held_back_by: str | None
+    alarms: list[Alarm]
+
+
+class Committer:
+    """Group commit: seals the region's open batch whenever the disk is free, and tells who waits.
+
+    Relations kept: at most one batch is at the disk; ``_waiting`` is in the order in which requests came, so that one
+    that waits for an older commit than those before it may wait a commit longer.
+    """
+
+    def __init__(self, region: Region, disk: LmdbDisk, metrics: Metrics) -> None:
+        self._region = region
+        self._disk = disk
+        self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
+        self._busy = False
+        self._kicked = False
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._begun_at = 0.0
+        self.failure: asyncio.Future[StorageError] = self._loop.create_future()
+        self.on_durable: Callable[[list[bytes]], None] = lambda _: None
+
+    @property
+    def queue_depth(self) -> int:
+        """How many requests wait for a commit."""
+        return len(self._waiting)
+
+    async def durable(self, commit: int) -> None:
+        """Return when the commit is on disk. Raises `Unavailable` if that will not happen."""
+        if commit <= self._region.journal.durable_commit:
+            return
+        if self.failure.done():
+            raise Unavailable(str(self.failure.result()))
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append((commit, future))
+        self.kick()
+        await future
+
+    def kick(self) -> None:
+        """Commit what there is, after whatever else is ready to run has joined the batch."""
+        if not self._kicked and not self._busy:
+            self._kicked = True
+            self._loop.call_soon(self._commit)
+
+    def fail(self, error: StorageError) -> None:
+        """Stop for good: nobody is told anything but why."""
+        if self.failure.done():
+            return
+        self.failure.set_result(error)
+        while self._waiting:
+            _, future = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(Unavailable(str(error)))
+
+    def _commit(self) -> None:
+        self._kicked = False
+        if self._busy or self.failure.done():
+            return
+        count = self._region.journal.open_count
+        try:
+            batch = self._region.seal()
+            if not batch:
+                return
+            self._busy = True
+            self._begun_at = time.perf_counter()
+            self._disk.commit(batch, self._done)
+            self._metrics.batch_sealed(count)
+        except StorageError as error:
+            self.fail(error)
+
+    def _done(self, error: StorageError | None) -> None:
+        """Called in the writer thread."""
+        self._loop.call_soon_threadsafe(self._landed, error)
+
+    def _landed(self, error: StorageError | None) -> None:
+        self._busy = False
+        if error is not None:
+            self.fail(error)
+            return
+        self._metrics.commit_landed(time.perf_counter() - self._begun_at)
+        fresh = self._region.landed()
+        durable = self._region.journal.durable_commit
+        waiting = self._waiting
+        while waiting and waiting[0][0] <= durable:
+            _, future = waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+        self.on_durable(fresh)
+        self.kick()
+
+
+class Node:
+    """One region's running node: what the HTTP routes call.
+
+    Relations kept: nothing that a caller gets to see depends on an entry that is not durable.
+    """
+
+    def __init__(self, config: NodeConfig, region: Region, disk: LmdbDisk) -> None:
+        self.config = config
+        self.region = region
+        self.metrics = Metrics()
+        self.name = region.settings.region
+        self.replica = region.replica
+        self.committer = Committer(region, disk, self.metrics)
+        self.links = Links(region)
+        self.on_outgoing: Callable[[], None] = _nothing
+        self.on_link_set: Callable[[str], None] = _nothing
+        self._disk = disk
+        self._low_on_disk = False
+        self._moved = asyncio.Event()
+        self._fresh: list[bytes] = []
+        self._ticking: asyncio.Task[None] | None = None
+        self.committer.on_durable = self._became_durable
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to sweep."""
+        self._ticking = asyncio.create_task(self._tick_for_ever())
+
+    async def stop(self) -> None:
+        """Stop sweeping, and bring what is acknowledged or due to the disk."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+            await asyncio.gather(self._ticking, return_exceptions=True)
+        with suppress(Unavailable):
+            await self._all_durable()
+
+    async def failed(self) -> StorageError:
+        """Return when the store has failed and the process must end."""
+        return await asyncio.shield(self.committer.failure)
+
+    async def _tick_for_ever(self) -> None:
+        checked_at = -_FREE_CHECK_SECONDS
+        while not self.committer.failure.done():
+            try:
+                if time.monotonic() - checked_at >= _FREE_CHECK_SECONDS:
+                    checked_at = time.monotonic()
+                    self._low_on_disk = self._disk.free_bytes() < self.config.store.min_free_bytes
+                    self.metrics.observe(self._gauges())
+                now = wall_ms()
+                self.region.tick(now)
+                self.links.tick(now)
+            except StorageError as error:
+                self.committer.fail(error)
+                return
+            self.on_outgoing()
+            self.committer.kick()
+            await asyncio.sleep(TICK_SECONDS)
+
+    def _became_durable(self, fresh: list[bytes]) -> None:
+        """Something landed: wake who waits for it, and after a moment, in which more may land, tell the peers."""
+        self._moved.set()
+        self._moved = asyncio.Event()
+        if not self._fresh:
+            asyncio.get_running_loop().call_later(self.config.timing.push_delay_ms / 1000, self._push)
+        self._fresh += fresh
+
+    def _push(self) -> None:
+        fresh, self._fresh = self._fresh, []
+        self.links.push(fresh, wall_ms())
+        self.links.acknowledge(wall_ms())
+        self.on_outgoing()
+
+    async def _all_durable(self) -> None:
+        journal = self.region.journal
+        await self.committer.durable(journal.next_commit if journal.open_count else journal.next_commit - 1)
+
+    # -- writes -----------------------------------------------------------------------------------------------------
+
+    async def submit(self, tenant: TenantId, command: Command, key: Key) -> Accepted | Refusal:
+        """Judge a command, and return when its entry is durable. Raises `Unavailable`."""
+        if self.committer.failure.done() or self._low_on_disk:
+            raise Unavailable("; ".join(self.not_ready()))
+        with self._fail_stop():
+            outcome = self.region.submit(tenant, command, key, wall_ms())
+        if isinstance(outcome, Accepted):
+            await self.committer.durable(outcome.filed.commit)
+        return outcome
+
+    # -- reads ------------------------------------------------------------------------------------------------------
+
+    async def read(self, tenant: TenantId, render: Callable[[LedgerBook], T]) -> T | None:
+        """What `render` makes of a tenant's book, once all that it could see is durable; None for an unknown tenant.
+
+        Rendered first and waited for afterwards: a tenant that is written to all the time never has a moment at which
+        nothing is on its way to the disk. Raises `Unavailable`.
+        """
+        with self._fail_stop():
+            book = self.region.existing_book(tenant, wall_ms())
+            if book is None:
+                return None
+            rendered = render(book)
+        await self.committer.durable(book.last_commit)
+        return rendered
+
+    async def read_all(self, render: Callable[[Region, int], T]) -> T:
+        """What `render` makes of the region at the time given (ms), once all that it could see is durable."""
+        with self._fail_stop():
+            rendered = render(self.region, wall_ms())
+        await self._all_durable()
+        return rendered
+
+    @contextmanager
+    def _fail_stop(self) -> Iterator[None]:
+        try:
+            yield
+        except StorageError as error:
+            self.committer.fail(error)
+            raise Unavailable(str(error)) from None
+
+    async def caught_up(self, clock: VectorClock, timeout_ms: int) -> bool:
+        """Wait until everything that `clock` covers is durable here; False if that takes longer than `timeout_ms`."""
+        deadline = asyncio.get_running_loop().time() + timeout_ms / 1000
+        while not descends(self.region.durable, clock):
+            moved = self._moved
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await moved.wait()
+            except TimeoutError:
+                return False
+        return True
+
+    def as_of(self) -> str:
+        """The clock token of what is applied here: what an answer rendered now takes into account."""
+        delivery = self.region.delivery
+        return encode_token(essential(delivery.clock, [head.others for head in delivery.heads.values()]))
+
+    def not_ready(self) -> list[str]:
+        """Why writes are not taken; empty when they are."""
+        reasons = []
+        if self.committer.failure.done():
+            reasons.append(f"the store has failed: {self.committer.failure.result()}")
+        if self._low_on_disk:
+            reasons.append(
+                f"less than {self.config.store.min_free_bytes:,} bytes are free for {self.config.region.data};"
+                " make room, or lower store.min_free_bytes"
+            )
+        return reasons
+
+    async def export(self, after: VectorClock) -> AsyncIterator[tuple[Filed, bytes]]:
+        """Every durable entry that `after` does not cover, with its hash, causes before consequences."""
+        await self._all_durable()
+        known = dict(after)
+        held = dict(self.region.durable)
+        clocks: dict[str, VectorClock] = {}
+        while page := self.region.journal.page(held, known, _EXPORTED_AT_ONCE, _EXPORTED_BYTES_AT_ONCE):
+            for replica, seq, sealed in page:
+                entry, digest = open_sealed(sealed)
+                if replica not in clocks:
+                    found = self.region.journal.find(replica, seq)
+                    assert found is not None
+                    clocks[replica] = found.others
+                elif entry.delta:
+                    clocks[replica] = {**clocks[replica], **entry.delta}
+                known[replica] = seq
+                yield Filed(entry, entry.position, clocks[replica], 0), digest
+            await asyncio.sleep(0)
+
+    async def audit(self) -> AuditResult:
+        """Check everything against everything, in slices (see `node.audit`)."""
+        await self._all_durable()
+        result = AuditResult()
+        with self._fail_stop():
+            for _ in audit(self.region, wall_ms(), result):
+                await asyncio.sleep(0)
+        return result
+
+    # -- the cluster ------------------------------------------------------------------------------------------------
+
+    def now(self) -> int:
+        """The time at which a command would be judged, in ms."""
+        return self.region.present(wall_ms())
+
+    def behind(self) -> dict[str, Lag]:
+        """How far this node may be behind each peer."""
+        now, clock = wall_ms(), self.region.clock
+        return {
+            name: Lag(missing(clock, peer.has), _ago(peer.heard_at, now)) for name, peer in self.links.peers.items()
+        }
+
+    async def cluster(self, with_digest: bool) -> ClusterState:
+        """The cluster as this node sees it, all of it durable."""
+        return await self.read_all(lambda region, now: self._cluster(region, now, with_digest))
+
+    def _cluster(self, region: Region, now: int, with_digest: bool) -> ClusterState:
+        clock = dict(region.clock)
+        frontier = self.links.frontier
+        return ClusterState(
+            clock=clock,
+            digest=region.digest() if with_digest else None,
+            unsettled_tenants=region.unsettled_count,
+            peers=[
+                PeerState(
+                    region=peer.region,
+                    linked=peer.session is not None,
+                    cut=peer.is_cut,
+                    heard_ms_ago=_ago(peer.heard_at, now),
+                    missing_here=missing(clock, peer.has),
+                    missing_there=missing(peer.has, clock),
+                    promise=peer.promise or None,
+                )
+                for peer in self.links.peers.values()
+            ],
+            frontier=frontier.reached or None,
+            held_back_by=frontier.holders[0] if self.links.peers else None,
+            alarms=region.alarms.all(),
+        )
+
+    def set_link(self, peer: str, cut: bool) -> None:
+        """Cut the link to a peer at this end, in both directions, or open it again."""
+        self.links.set_cut(peer, cut, wall_ms())
+        self.on_link_set(peer)
+
+    def _gauges(self) -> Gauges:
+        now, region = wall_ms(), self.region
+        peers = self.links.peers.values()
+        debts = region.debts()
+        return Gauges(
+            conflicts=region.counts.conflicts,
+            orphaned_holds=region.counts.lapsed,
+            forks=region.alarms.count(AlarmKind.FORK),
+            debt_outstanding=sum(debts.values()),
+            negative_balances=len(debts),
+            replication_lag_entries={peer.region: missing(region.clock, peer.has) for peer in peers},
+            replication_silence_seconds={
+                peer.region: (now - peer.heard_at) / 1000 for peer in peers if peer.heard_at is not None
+            },
+            frontier_age_seconds={
+                name: max(0, now - ms_of(promise)) / 1000
+                for name, promise in self.links.frontier.counted.items()
+                if promise
+            },
+            clock_offset_seconds={
+                peer.region: (ms_of(peer.hlc) - peer.heard_at) / 1000 for peer in peers if peer.heard_at and peer.hlc
+            },
+            queue_depth={"commit": self.committer.queue_depth, "delivery": region.delivery.waiting_count},
+        )
+
+
+def missing(here: VectorClock, there: VectorClock) -> int:
+    """How many entries `there` counts that `here` does not."""
+    return sum(max(0, count - here.get(replica, 0)) for replica, count in there.items())
+
+
+def _ago(then: int | None, now: int) -> int | None:
+    return None if then is None else max(0, now - then)
+
+
+def _nothing(*_: object) -> None:
+    """Before the peers are there, nobody needs to be told."""
