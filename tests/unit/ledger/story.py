@@ -1,0 +1,92 @@
+"""Short words for stories about one tenant: what happens, at which millisecond, and what the books say then."""
+
+from ledger.account import Account, Effect, Past
+from ledger.claim import Claim
+from ledger.ids import ClaimId, Key, LotId, Position
+from ledger.operation import Capture, Debit, Expire, Grant, Hold, Lapse, Operation, Refund, Release, Renew, Revoke
+from ledger.posting import HELD_PREFIX, LOT_PREFIX
+
+
+def place(ms: int, seq: int = 1, region: str = "eu", boot: str = "b1", counter: int = 0) -> Position:
+    """A place in canonical order, at `ms` since the epoch."""
+    return Position((ms << 16) | counter, region, boot, seq)
+
+
+def grant(lot: str, amount: int, until: int = 1000, starts: int = 0, priority: int = 0) -> Grant:
+    """A lot that is live from `starts` until `until`."""
+    return Grant(LotId(lot), amount, starts, until, priority)
+
+
+def hold(claim: str, amount: int, lease: int = 500) -> Hold:
+    """A reservation."""
+    return Hold(ClaimId(claim), amount, lease, None)
+
+
+def capture(claim: str, amount: int, at: int, final: bool = False) -> Capture:
+    """Usage of a reservation."""
+    return Capture(ClaimId(claim), amount, at, final)
+
+
+def release(claim: str) -> Release:
+    """The end of a reservation."""
+    return Release(ClaimId(claim))
+
+
+def renew(claim: str, lease: int) -> Renew:
+    """A longer lease."""
+    return Renew(ClaimId(claim), lease)
+
+
+def lapse(claim: str, at: int) -> Lapse:
+    """What a sweeper posts."""
+    return Lapse(ClaimId(claim), at)
+
+
+def debit(claim: str, amount: int, at: int) -> Debit:
+    """Usage without a reservation."""
+    return Debit(ClaimId(claim), amount, at)
+
+
+def refund(claim: str, amount: int, at: int = 0) -> Refund:
+    """Usage taken back."""
+    return Refund(ClaimId(claim), amount, at)
+
+
+def revoke(lot: str) -> Revoke:
+    """A lot closed by its giver."""
+    return Revoke(LotId(lot))
+
+
+def expire(lot: str) -> Expire:
+    """A lot closed since its time has passed."""
+    return Expire(LotId(lot))
+
+
+class Story:
+    """A tenant to whom one thing happens after another."""
+
+    def __init__(self, past: Past | None = None) -> None:
+        self.account = Account(past)
+        self.seq = 0
+
+    def do(self, at: int, operation: Operation, key: str | None = None, request: str | None = None) -> Effect:
+        """Fold one operation at `at` (ms)."""
+        self.seq += 1
+        return self.account.apply(operation, place(at, self.seq), None if key is None else Key(key), request)
+
+    def claim(self, name: str) -> Claim:
+        """A claim that must be known."""
+        claim = self.account.claim(ClaimId(name))
+        assert claim is not None
+        return claim
+
+    @property
+    def books(self) -> dict[str, int]:
+        """The balance of every account that is not at zero."""
+        account = self.account
+        balances = {
+            **account.totals,
+            **{LOT_PREFIX + lot.id: lot.remaining for lot in account.lots.values()},
+            **{HELD_PREFIX + claim.id: claim.held_total for claim in account.claims.values()},
+        }
+        return {name: balance for name, balance in balances.items() if balance}
