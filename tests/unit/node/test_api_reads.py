@@ -113,6 +113,17 @@ async def test_reservations_are_listed_by_id_page_by_page(east: Browser, is_on_d
     assert await all_reservations(east, "state=lapsed") == [[]]
 
 
+async def test_a_reservation_refunded_after_its_checkpoint_is_listed_once_as_it_is_now(east: Browser) -> None:
+    await east.granted(100)
+    await east.reserved(10, "r1")
+    await east.post(f"{ACME}/reservations/r1/capture", {"amount": 10, "final": True})
+    east.node.region.frontier = (NOON + HOUR) << 16
+    east.node.tick(20_000)
+    await east.post(f"{ACME}/refunds", {"claim": "r1", "amount": 4})
+    listed = (await east.get(f"{ACME}/reservations")).read(wire.ReservationsReply).reservations
+    assert [(reservation.reservation, reservation.captured) for reservation in listed] == [("r1", 6)]
+
+
 async def test_a_filter_that_finds_little_gives_short_pages_and_goes_on(
     east: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
