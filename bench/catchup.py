@@ -27,7 +27,7 @@ def measure(entries: int, tenants: int) -> float:
         two.start("eu-west")
         first_at, first_count = 0.0, 0
         while True:
-            count = sum(two.get("eu-west", "/v1/cluster")["clock"].values())
+            count: int = sum(two.get("eu-west", "/v1/cluster")["clock"].values())
             now = time.perf_counter()
             if count and not first_count:
                 first_at, first_count = now, count

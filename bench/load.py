@@ -6,7 +6,7 @@ It shares two cores with the node under test, so it parses no more of a response
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, cast
 
 from msgspec import Struct
 
@@ -42,8 +42,7 @@ class _Connection(asyncio.Protocol):
         self._sent_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is of no common class
         self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:

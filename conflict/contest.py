@@ -5,12 +5,12 @@ ever once a compensation for it exists. It is a function of the entries known, s
 entries holds the same contests.
 """
 
-from collections.abc import Sequence
 from operator import attrgetter
 
 from msgspec import Struct
 
 from conflict.detect import Kind, classify, difference
+from conflict.rivals import Rivals
 from ledger.ids import Position
 from ledger.posting import Outcome, Postings, total
 from replication.clock import Dot
@@ -38,6 +38,8 @@ class Contest(Struct, gc=False):
     amends: list[Amends]
     is_counted: bool = False
     """Whether a metric has been told of it."""
+    rivals: tuple[int, Rivals] | None = None
+    """The rivals, and the version of the tenant's history for which they were found."""
 
     @property
     def compensated(self) -> Postings:
@@ -72,6 +74,6 @@ class Contest(Struct, gc=False):
             self.amends.append(amends)
             self.amends.sort(key=attrgetter("position"))
 
-    def kind(self, rivals: Sequence[Filed]) -> Kind:
+    def kind(self, rivals: Rivals) -> Kind:
         """What sort of conflict it is."""
         return classify(self.loser, self.canonical, self.outcome, rivals, [amends.postings for amends in self.amends])

@@ -9,6 +9,7 @@ difference without a rival is no conflict but an alarm: a fault, or a forged ent
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
+from conflict.rivals import Rivals
 from ledger.account import Effect
 from ledger.operation import Capture, Lapse, Refund, Release, Renew, Revoke
 from ledger.posting import DEBT, LOT_PREFIX, Outcome, Postings, subtract
@@ -45,32 +46,16 @@ def difference(canonical: Mapping[str, int], recorded: Mapping[str, int], compen
     return subtract(subtract(canonical, recorded), compensated)
 
 
-def rivals_among(loser: Filed, earlier: Iterable[Filed]) -> list[Filed]:
-    """Of the entries `earlier` in canonical order, the operations that `loser` had not seen, in the order given."""
-    return [filed for filed in earlier if filed.operation is not None and not is_known(loser, filed)]
-
-
-def is_known(loser: Filed, other: Filed) -> bool:
-    """Whether `other` happened before `loser`."""
-    return loser.knew(other.entry.replica, other.entry.seq)
-
-
 def classify(
-    filed: Filed,
-    canonical: Mapping[str, int],
-    outcome: Outcome,
-    rivals: Iterable[Filed],
-    compensations: Iterable[Postings],
+    filed: Filed, canonical: Mapping[str, int], outcome: Outcome, rivals: Rivals, compensations: Iterable[Postings]
 ) -> Kind:
     """Name the conflict of a loser.
 
     Where later entries have taken the difference back, the first compensation tells what it was.
     """
     entry = filed.entry
-    rivals = list(rivals)
     if outcome is Outcome.DUPLICATE and entry.outcome != Outcome.DUPLICATE:
-        mismatch = any(rival.key == entry.key and rival.request != entry.request for rival in rivals if rival.key)
-        return Kind.KEY_MISMATCH if mismatch else Kind.DUPLICATE
+        return Kind.KEY_MISMATCH if rivals.is_other_request else Kind.DUPLICATE
     if outcome != entry.outcome:
         if isinstance(entry.content, Capture | Renew | Release | Lapse):
             return Kind.LEASE
@@ -81,7 +66,7 @@ def classify(
     if not change:
         first = next(iter(compensations), {})
         return Kind.OVERSPEND if first.get(DEBT, 0) < 0 else _taken_back(entry.postings, first)
-    if _counts_on_revoked(change, rivals):
+    if any(change.get(LOT_PREFIX + lot, 0) > 0 for lot in rivals.revoked):
         return Kind.REVOKED
     if change.get(DEBT, 0) < 0:
         return Kind.OVERSPEND
@@ -91,9 +76,3 @@ def classify(
 def _taken_back(recorded: Postings, first: Postings) -> Kind:
     undone = {account: -amount for account, amount in recorded.items()}
     return Kind.DUPLICATE if first == undone else Kind.REALLOCATED
-
-
-def _counts_on_revoked(change: Mapping[str, int], rivals: Iterable[Filed]) -> bool:
-    """Whether the difference gives back credit of a lot that a rival revoked."""
-    revoked = {LOT_PREFIX + rival.entry.content.lot for rival in rivals if isinstance(rival.entry.content, Revoke)}
-    return any(change.get(account, 0) > 0 for account in revoked)

@@ -16,14 +16,12 @@ from msgspec import Struct
 
 from conflict.contest import Amends, Contest
 from conflict.detect import Kind
+from conflict.rivals import Rivals
 from ledger.ids import ClaimId, Position, TenantId
 from ledger.operation import Compensation, Expire, Grant, Revoke, Settle
 from ledger.posting import DEBT, LOT_PREFIX, Outcome
 from replication.clock import Dot, VectorClock
 from replication.filed import Filed
-
-MAX_RIVALS: Final = 16
-"""A report names the first so many rivals, and says how many there are."""
 
 MAX_SEQ_DIGITS: Final = 16
 
@@ -58,13 +56,6 @@ class LotShare(Struct, frozen=True, gc=False):
     lot: str
     recorded: int
     canonical: int
-
-
-class Rivals(Struct, frozen=True, gc=False):
-    """The first of the operations that a loser had not seen, and how many there are."""
-
-    first: tuple[Filed, ...]
-    count: int
 
 
 class Report(Struct, frozen=True, gc=False):
@@ -102,7 +93,7 @@ def loser_in(report: str) -> Dot | None:
 def build_report(contest: Contest, rivals: Rivals, owed_now: int) -> Report:
     """Tell one conflict; `owed_now` is what the loser's claim owes in canonical state."""
     entry = contest.loser.entry
-    kind = contest.kind(rivals.first)
+    kind = contest.kind(rivals)
     debt = max(0, entry.postings.get(DEBT, 0) - contest.canonical.get(DEBT, 0))
     accounts = sorted(
         account
@@ -120,7 +111,7 @@ def build_report(contest: Contest, rivals: Rivals, owed_now: int) -> Report:
         tenant=entry.tenant,
         loser=party(contest.loser),
         canonical_outcome=contest.outcome,
-        rivals=tuple(party(rival) for rival in rivals.first[:MAX_RIVALS]),
+        rivals=tuple(party(rival) for rival in rivals.first),
         rival_count=rivals.count,
         lots=lots,
         amount=debt or sum(abs(lot.canonical - lot.recorded) for lot in lots),

@@ -8,22 +8,26 @@ true, in one atomic batch. What is not stable yet is in the journal, and is file
 from collections.abc import Iterable, Iterator
 
 from conflict.contest import Amends, Contest
-from conflict.detect import differs, is_known
-from conflict.report import MAX_RIVALS, Report, Rivals, build_report, claim_of
+from conflict.detect import differs
+from conflict.report import Report, build_report, claim_of
+from conflict.rivals import MAX_RIVALS, RivalIndex, Rivals
 from ledger.account import NOTHING, Account, Cell, Effect, KeyUse
 from ledger.claim import Claim
 from ledger.ids import ClaimId, Key, Position, TenantId
-from ledger.operation import Compensation
+from ledger.operation import Compensation, Revoke
 from ledger.posting import DEBT, TOTALS, Outcome
 from ledger.timeline import BEGINNING, Timeline
 from node.store.journal import Journal
 from node.store.kv import Overlay, Table
 from node.store.rows import (
+    COMPENSATION,
+    OPERATION,
+    REVOCATION,
     after_prefix,
     decode_claim,
+    decode_history,
     decode_key_use,
     decode_lot,
-    decode_places,
     dot_at,
     encode_value,
     history_key,
@@ -64,11 +68,12 @@ class LedgerBook:
     Relations kept: ``contests`` holds every contest of an entry that is in the timeline or that something in the
     timeline concerns, or that is not settled; the CONFLICTS rows hold those of checkpointed entries. ``_stored_totals``
     are the totals as the rows have them. ``quiet_since`` and ``unsettled_since`` are the times (ms) of the last and the
-    first merge since the own contests were last put right, or None. ``_clock`` is the node's own, kept by the region.
+    first merge since the own contests were last put right, or None. ``_version`` counts merges: what was found out
+    about rivals holds for one version. ``_clock`` is the node's own, kept by the region.
     """
 
     __slots__ = (
-        "_clock", "_journal", "_overlay", "_stored_totals", "contests", "digest_counted",
+        "_clock", "_indexes", "_journal", "_overlay", "_stored_totals", "_version", "contests", "digest_counted",
         "entry_count", "last_commit", "quiet_since", "tenant", "timeline", "touched_at",
         "unsettled_since",
     )  # fmt: skip
@@ -79,6 +84,8 @@ class LedgerBook:
         self._journal = journal
         self._clock = clock
         self._stored_totals = dict.fromkeys(TOTALS, 0)
+        self._version = 0
+        self._indexes: tuple[int, int, RivalIndex, RivalIndex] | None = None
         self.contests: dict[Dot, Contest] = {}
         self.entry_count = 0
         self.last_commit = 0
@@ -133,7 +140,7 @@ class LedgerBook:
         """Up to `limit` entries behind `after`, in canonical order."""
         found: list[Filed] = []
         if after < self.timeline.begins_after:
-            for place in self._past_places(after):
+            for place, _ in self._past_places(after):
                 found.append(self._found(place))
                 if len(found) == limit:
                     return found
@@ -143,8 +150,7 @@ class LedgerBook:
         """The report of a contest as it stands."""
         claim = claim_of(contest.loser)
         state = self.account.claim(claim) if claim is not None else None
-        rivals = self._rivals_of(contest)
-        return build_report(contest, rivals, state.debt if state is not None else 0)
+        return build_report(contest, self.rivals(contest), state.debt if state is not None else 0)
 
     # -- entries come in --------------------------------------------------------------------------------------------
 
@@ -158,6 +164,7 @@ class LedgerBook:
     def insert(self, filed: Filed, now: int) -> None:
         """An entry of another region, or of an earlier boot, at its place."""
         self.entry_count += 1
+        self._version += 1
         self.last_commit = filed.commit
         was_stable_until = self.timeline.begins_after
         if filed.position <= was_stable_until:
@@ -182,7 +189,8 @@ class LedgerBook:
         """Whether the entry at `place` is checkpointed already."""
         if place > self.timeline.begins_after:
             return False
-        return next(self._past_places(Position(place.hlc, place.region, place.boot, place.seq - 1)), None) == place
+        just_before = Position(place.hlc, place.region, place.boot, place.seq - 1)
+        return next((found for found, _ in self._past_places(just_before)), None) == place
 
     def review(self) -> None:
         """Bring the contests up to date with canonical order."""
@@ -214,40 +222,61 @@ class LedgerBook:
 
     # -- rivals -----------------------------------------------------------------------------------------------------
 
-    def rivals(self, loser: Filed) -> Rivals:
-        """The operations earlier in canonical order that `loser` had not seen."""
-        found = [
-            filed
-            for filed in self._past_unknown_to(loser)
-            if filed.operation is not None and not is_known(loser, filed)
-        ]
-        for filed, _ in self.timeline.effects():
-            if filed.position >= loser.position:
-                break
-            if filed.operation is not None and not is_known(loser, filed):
-                found.append(filed)
-        return Rivals(tuple(found[:MAX_RIVALS]), len(found))
+    def rivals(self, contest: Contest) -> Rivals:
+        """The operations earlier in canonical order that the loser had not seen."""
+        if contest.rivals is not None and contest.rivals[0] == self._version:
+            return contest.rivals[1]
+        loser = contest.loser
+        if loser.position <= self.timeline.begins_after:
+            stored = self._overlay.get(Table.CONFLICTS, place_key(loser.position))
+            if stored is not None:
+                return self._stored_rivals(stored)
+        operations, revocations = self._rival_indexes(self._earliest_unknown_to(loser))
+        places, count = operations.of(loser, MAX_RIVALS)
+        revoking, _ = revocations.of(loser, MAX_RIVALS)
+        use = self.account.key_use(loser.entry.key) if loser.entry.key is not None else None
+        rivals = Rivals(
+            tuple(self._found(place) for place in places),
+            count,
+            tuple(revoke.lot for place in revoking if isinstance(revoke := self._found(place).operation, Revoke)),
+            use is not None and use.request != loser.entry.request,
+        )
+        contest.rivals = self._version, rivals
+        return rivals
 
-    def _past_unknown_to(self, loser: Filed) -> Iterator[Filed]:
-        """The checkpointed entries that could be rivals: those not before the first entry that the loser lacked."""
-        lacking = [
-            unknown.position.hlc
+    def _rival_indexes(self, since: int) -> tuple[RivalIndex, RivalIndex]:
+        """All operations from the clock reading `since` on, and the revocations among them."""
+        if self._indexes is None or self._indexes[0] != self._version or self._indexes[1] > since:
+            past = list(self._past_places(Position(since - 1, "~", "", 0))) if since <= self._stable_until else []
+            recent = [
+                (filed.position, _sort(filed)) for filed, _ in self.timeline.effects() if filed.operation is not None
+            ]
+            placed = [*past, *recent]
+            self._indexes = (
+                self._version,
+                since,
+                RivalIndex(place for place, sort in placed if sort != COMPENSATION),
+                RivalIndex(place for place, sort in placed if sort == REVOCATION),
+            )
+        return self._indexes[2], self._indexes[3]
+
+    @property
+    def _stable_until(self) -> int:
+        return self.timeline.begins_after.hlc
+
+    def _earliest_unknown_to(self, loser: Filed) -> int:
+        """A clock reading before which `loser` had seen everything that this node knows."""
+        unknown = (
+            self._journal.find(replica, loser.others.get(replica, 0) + 1)
             for replica in self._clock
             if replica != loser.entry.replica
-            and (unknown := self._journal.find(replica, loser.others.get(replica, 0) + 1)) is not None
-        ]
-        if not lacking or min(lacking) > self.timeline.begins_after.hlc:
-            return
-        for place in self._past_places(Position(min(lacking) - 1, "", "", 0)):
-            if place >= loser.position:
-                return
-            dot = dot_at(place)
-            if not loser.knew(dot.replica, dot.seq):
-                yield self._found(place)
+        )
+        return min((filed.position.hlc for filed in unknown if filed is not None), default=loser.position.hlc)
 
     def _stored_rivals(self, stored: bytes) -> Rivals:
-        *_, places, count = unpack(stored)
-        return Rivals(tuple(self._found(Position(*place)) for place in places), count)
+        *_, places, count, revoked, is_other_request = unpack(stored)
+        first = tuple(self._found(Position(*place)) for place in places)
+        return Rivals(first, count, tuple(revoked), is_other_request)
 
     # -- the checkpoint ---------------------------------------------------------------------------------------------
 
@@ -279,11 +308,11 @@ class LedgerBook:
                 ended = value.is_ended
                 overlay.put(Table.CLOSED if ended else Table.OPEN, key, encode_value(value))
                 overlay.delete(Table.OPEN if ended else Table.CLOSED, key)
-        places = [place for place, _, _ in step]
-        overlay.put(Table.HISTORY, history_key(self.tenant, places[0]), encode_value(places))
+        history = [(*place, _sort(filed)) for place, filed, _ in step]
+        overlay.put(Table.HISTORY, history_key(self.tenant, step[0][0]), encode_value(history))
         remaining = len(self.timeline) - count
         overlay.put(
-            Table.STATES, prefix, pack([places[-1], [totals[name] for name in TOTALS], self.entry_count - remaining])
+            Table.STATES, prefix, pack([step[-1][0], [totals[name] for name in TOTALS], self.entry_count - remaining])
         )
         self.timeline.drop(count)
         if not isinstance(self.timeline.account.past, StoredPast):
@@ -297,22 +326,30 @@ class LedgerBook:
         for dot in [filed.dot, *concerned]:
             contest = self.contests.get(Dot(*dot))
             if contest is not None and not contest.is_void and contest.loser.position <= filed.position:
-                self._write_contest(contest, self._rivals_of(contest))
+                self._write_contest(contest)
                 if contest.is_settled:
                     del self.contests[contest.loser.dot]
 
-    def _rivals_of(self, contest: Contest) -> Rivals:
-        stored = self._overlay.get(Table.CONFLICTS, place_key(contest.loser.position))
-        return self.rivals(contest.loser) if stored is None else self._stored_rivals(stored)
-
-    def _write_contest(self, contest: Contest, rivals: Rivals) -> None:
+    def _write_contest(self, contest: Contest) -> None:
         place = contest.loser.position
+        rivals = self.rivals(contest)
         amends = [(tuple(part.position), part.postings) for part in contest.amends]
         rival_places = [tuple(rival.position) for rival in rivals.first]
         self._overlay.put(
             Table.CONFLICTS,
             place_key(place),
-            pack([self.tenant, contest.canonical, str(contest.outcome), amends, rival_places, rivals.count]),
+            pack(
+                [
+                    self.tenant,
+                    contest.canonical,
+                    str(contest.outcome),
+                    amends,
+                    rival_places,
+                    rivals.count,
+                    rivals.revoked,
+                    rivals.is_other_request,
+                ]
+            ),
         )
         unsettled = tenant_key(self.tenant) + place_key(place)
         if contest.is_settled:
@@ -325,7 +362,7 @@ class LedgerBook:
         stored = self._overlay.get(Table.CONFLICTS, place_key(place))
         if stored is None:
             return None
-        _, canonical, outcome, amends, _, _ = unpack(stored)
+        _, canonical, outcome, amends, *_ = unpack(stored)
         return Contest(
             self._found(place),
             canonical,
@@ -343,16 +380,20 @@ class LedgerBook:
                 yield value
             start = rows[-1][0] + b"\0"
 
-    def _past_places(self, after: Position) -> Iterator[Position]:
-        """The places of checkpointed entries behind `after`, in canonical order."""
+    def _past_places(self, after: Position) -> Iterator[tuple[Position, int]]:
+        """The places of checkpointed entries behind `after`, in canonical order, each with its sort."""
         prefix = tenant_key(self.tenant)
         start, stop = history_key(self.tenant, after), after_prefix(prefix)
-        containing = self._overlay.scan(Table.HISTORY, prefix, start, 1, reverse=True)
-        for _, value in containing:
-            yield from (place for place in decode_places(value) if place > after)
-        while rows := self._overlay.scan(Table.HISTORY, start, stop, _PAGE):
+        rows = self._overlay.scan(Table.HISTORY, prefix, start, 1, reverse=True)
+        while True:
             for _, value in rows:
-                yield from (place for place in decode_places(value) if place > after)
+                for hlc, region, boot, seq, sort in decode_history(value):
+                    place = Position(hlc, region, boot, seq)
+                    if place > after:
+                        yield place, sort
+            rows = self._overlay.scan(Table.HISTORY, start, stop, _PAGE)
+            if not rows:
+                return
             start = rows[-1][0] + b"\0"
 
     def _found(self, place: Position) -> Filed:
@@ -367,7 +408,7 @@ class LedgerBook:
         That takes a region that lost its disk while an entry of it was still on the way: rare, so it may be slow. The
         rows are cleared here and written anew by the checkpoint that follows, in the same batch as the late entry.
         """
-        everything = [self._found(place) for place in self._past_places(BEGINNING)]
+        everything = [self._found(place) for place, _ in self._past_places(BEGINNING)]
         everything += [filed for filed, _ in self.timeline.effects()]
         self.timeline = Timeline()
         self._stored_totals = dict.fromkeys(TOTALS, 0)
@@ -395,3 +436,10 @@ def stored_debt(state: bytes) -> int:
     _, totals, _ = unpack(state)
     debt: int = -totals[TOTALS.index(DEBT)]
     return debt
+
+
+def _sort(filed: Filed) -> int:
+    operation = filed.operation
+    if operation is None:
+        return COMPENSATION
+    return REVOCATION if isinstance(operation, Revoke) else OPERATION

@@ -403,7 +403,7 @@ class Region:
         for contest in book.contests.values():
             if contest.loser.position.region == self.settings.region and not contest.is_counted:
                 contest.is_counted = True
-                kind = contest.kind(book.rivals(contest.loser).first).value
+                kind = contest.kind(book.rivals(contest)).value
                 counts[kind] = counts.get(kind, 0) + 1
 
     def _owes(self, book: LedgerBook, contest: Contest, now: int) -> bool:
@@ -411,7 +411,7 @@ class Region:
         place = contest.loser.position
         if place.region != self.settings.region or contest.is_settled:
             return False
-        if contest.amends or book.rivals(contest.loser).count:
+        if contest.amends or book.rivals(contest).count:
             return True
         detail = f"tenant {book.tenant}: no concurrent operation explains {contest.open_difference}"
         self.alarms.raise_(AlarmKind.NO_RIVAL, f"{contest.loser.entry.replica}:{place.seq}", detail, now)

@@ -1,8 +1,8 @@
 """The journal: every entry that the node holds, in the order in which it applied them.
 
-Each commit writes one value, its new entries, grouped into runs of consecutive entries of one log; a run starts with
-the whole clock of its first entry, so that a single entry's clock can be had from its run alone. Beside it goes
-one small row for each log in the commit, which says where to find an entry by its dot. The order of the journal is
+Each commit writes one value, its new entries, grouped into runs of consecutive entries of one log that had seen the
+same of the other logs; the run says what, so that an entry's whole clock can be had without those before it. Beside it
+goes one small row for each log in the commit, which says where to find an entry by its dot. The order of the journal is
 causal: whoever reads it from the start never meets an entry before what the entry had seen.
 
 What is read back from the disk is checked against its hash before anyone sees it.
@@ -25,7 +25,7 @@ _SCANNED_COMMITS: Final = 64
 
 
 class Run(Struct, frozen=True, gc=False, array_like=True):
-    """Consecutive entries of one log, sealed, and what the first of them had seen of the other logs."""
+    """Consecutive entries of one log, sealed, and what all of them had seen of the other logs."""
 
     replica: str
     first_seq: int
@@ -68,7 +68,7 @@ class Journal:
         """Join an entry to the next commit, in the order of application."""
         replica, seq = filed.entry.replica, filed.entry.seq
         runs = self._open_runs
-        if runs and runs[-1].replica == replica and runs[-1].end_seq == seq:
+        if runs and runs[-1].replica == replica and runs[-1].end_seq == seq and not filed.entry.delta:
             runs[-1].entries.append(sealed)
         else:
             runs.append(Run(replica, seq, filed.others, [sealed]))
@@ -187,23 +187,12 @@ def _checked_runs(value: bytes) -> list[Run]:
 
 
 def _file(run: Run, seq: int, commit: int) -> Filed:
-    """One entry of a run; its clock is that of the first and what those up to it learnt."""
-    *before, sealed = run.entries[: seq - run.first_seq + 1]
-    entry, _ = open_sealed(sealed)
-    others = run.others
-    if before:
-        learnt = [open_sealed(earlier)[0].delta for earlier in before[1:]]
-        others = dict(run.others)
-        for delta in [*learnt, entry.delta]:
-            others.update(delta)
-    return Filed(entry, entry.position, others, commit)
+    entry, _ = open_sealed(run.entries[seq - run.first_seq])
+    return Filed(entry, entry.position, run.others, commit)
 
 
 def filed_of(run: Run, commit: int) -> Iterator[tuple[Filed, bytes]]:
-    """All entries of a run, filed, with their hashes; clocks are shared where nothing new was learnt."""
-    others = run.others
-    for index, sealed in enumerate(run.entries):
+    """All entries of a run, filed, with their hashes."""
+    for sealed in run.entries:
         entry, digest = open_sealed(sealed)
-        if index and entry.delta:
-            others = {**others, **entry.delta}
-        yield Filed(entry, entry.position, others, commit), digest
+        yield Filed(entry, entry.position, run.others, commit), digest

@@ -20,7 +20,12 @@ encode_value = msgspec.msgpack.Encoder().encode
 decode_lot = msgspec.msgpack.Decoder(Lot).decode
 decode_claim = msgspec.msgpack.Decoder(Claim).decode
 decode_key_use = msgspec.msgpack.Decoder(KeyUse).decode
-decode_places = msgspec.msgpack.Decoder(list[Position]).decode
+decode_history = msgspec.msgpack.Decoder(list[tuple[int, str, str, int, int]]).decode
+"""Places, each with its sort: one of those below."""
+
+COMPENSATION: Final = 0
+OPERATION: Final = 1
+REVOCATION: Final = 2
 
 
 def pack(value: Any) -> bytes:
