@@ -1,0 +1,268 @@
+"""Commands about one tenant's credit: what is given, reserved, used, given back, and what there is."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from creditmesh import wire
+from node.cli.moment import parse_duration, parse_time, shown_clock, shown_time
+from node.cli.output import amount, facts, postings, table
+from node.cli.reach import Node, on_node
+
+Tenant = Annotated[str, typer.Argument(help="Whose credit.", show_default=False)]
+Reservation = Annotated[str, typer.Argument(help="The reservation's id.", show_default=False)]
+Amount = Annotated[int, typer.Argument(min=1, help="Credit, in the smallest unit.", show_default=False)]
+Key = Annotated[str | None, typer.Option("--key", help="Idempotency key. Default: a new one.")]
+At = Annotated[
+    int | None, typer.Option("--at", parser=parse_time, metavar="TIME", help="When it was used. Default: now.")
+]
+Lease = Annotated[
+    int,
+    typer.Option("--lease", parser=parse_duration, metavar="DURATION", help="How long without a renewal: 30s, 10m …"),
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Registers the commands."""
+    for command in (grant, revoke, reserve, renew, capture, release, debit, refund, balance, lots, entries):
+        app.command()(on_node(command))
+
+
+# --- credit in ---------------------------------------------------------------------------------------------------
+
+
+def grant(
+    node: Node,
+    tenant: Tenant,
+    amount: Amount,
+    *,
+    expires: Annotated[
+        int, typer.Option("--expires", parser=parse_time, metavar="TIME", help="30d (from now), 2031-01-31, ms …")
+    ],
+    starts: Annotated[
+        int | None, typer.Option("--starts", parser=parse_time, metavar="TIME", help="Default: now.")
+    ] = None,
+    priority: Annotated[int, typer.Option(help="Lots with the smaller number pay first.")] = 0,
+    lot: Annotated[str | None, typer.Option(help="The lot's name. Default: made from the key.")] = None,
+    key: Key = None,
+) -> None:
+    """Give credit to a tenant: a new lot."""
+    reply = node.write(
+        key,
+        lambda client, key: client.grant(
+            tenant, amount, expires_at=expires, starts_at=starts, priority=priority, lot=lot, key=key
+        ),
+    )
+    node.show(
+        reply,
+        facts(
+            lot=reply.lot,
+            amount=f"{reply.amount:,}",
+            live=f"{shown_time(reply.starts_at)} to {shown_time(reply.expires_at)}",
+            priority=str(reply.priority),
+            accepted_in=reply.region,
+        ),
+    )
+
+
+def revoke(
+    node: Node,
+    tenant: Tenant,
+    lot: Annotated[str, typer.Argument(help="The lot to close.", show_default=False)],
+    *,
+    key: Key = None,
+) -> None:
+    """Close a lot: what remains of it is gone."""
+    reply = node.write(key, lambda client, key: client.revoke(tenant, lot, key=key))
+    node.show(reply, facts(lot=reply.lot, revoked=f"{reply.revoked:,}", accepted_in=reply.region))
+
+
+# --- reservations, usage, and credit back ------------------------------------------------------------------------
+
+
+def reserve(
+    node: Node,
+    tenant: Tenant,
+    amount: Amount,
+    *,
+    lease: Lease = 600_000,
+    reservation: Annotated[str | None, typer.Option("--id", help="Its name. Default: made from the key.")] = None,
+    job: Annotated[str | None, typer.Option(help="What it is for, in the scheduler's words.")] = None,
+    key: Key = None,
+) -> None:
+    """Set credit aside for a job, until it is captured, released, or the lease ends."""
+    reply = node.write(
+        key,
+        lambda client, key: client.reserve(tenant, amount, lease_ms=lease, reservation=reservation, job=job, key=key),
+    )
+    _show_reservation(node, reply)
+
+
+def renew(node: Node, tenant: Tenant, reservation: Reservation, *, lease: Lease = 600_000, key: Key = None) -> None:
+    """Extend the lease of a reservation."""
+    reply = node.write(key, lambda client, key: client.renew(tenant, reservation, lease_ms=lease, key=key))
+    _show_reservation(node, reply)
+
+
+def capture(
+    node: Node,
+    tenant: Tenant,
+    reservation: Reservation,
+    amount: Annotated[int, typer.Argument(min=0, help="Credit used. 0 only with --final.", show_default=False)],
+    *,
+    at: At = None,
+    final: Annotated[bool, typer.Option("--final", help="Give back the rest.")] = False,
+    key: Key = None,
+) -> None:
+    """Record usage of a reservation."""
+    reply = node.write(
+        key, lambda client, key: client.capture(tenant, reservation, amount, at=at, final=final, key=key)
+    )
+    _show_reservation(node, reply)
+
+
+def release(node: Node, tenant: Tenant, reservation: Reservation, *, key: Key = None) -> None:
+    """Give back what a reservation still holds."""
+    _show_reservation(node, node.write(key, lambda client, key: client.release(tenant, reservation, key=key)))
+
+
+def debit(
+    node: Node,
+    tenant: Tenant,
+    amount: Amount,
+    *,
+    at: At = None,
+    name: Annotated[str | None, typer.Option("--id", help="Its name. Default: made from the key.")] = None,
+    on_shortage: Annotated[
+        wire.OnShortage, typer.Option(help="What becomes of a debit of more than is available.")
+    ] = wire.OnShortage.REFUSE,
+    key: Key = None,
+) -> None:
+    """Record usage that nothing was reserved for."""
+    reply = node.write(
+        key, lambda client, key: client.debit(tenant, amount, at=at, debit=name, on_shortage=on_shortage, key=key)
+    )
+    node.show(reply, _claim(reply, debit=reply.debit))
+
+
+def refund(
+    node: Node,
+    tenant: Tenant,
+    claim: Annotated[str, typer.Argument(help="The reservation or debit.", show_default=False)],
+    amount: Amount,
+    *,
+    at: At = None,
+    key: Key = None,
+) -> None:
+    """Give back part of what a reservation or debit used, to the lots that paid for it."""
+    reply = node.write(key, lambda client, key: client.refund(tenant, claim, amount, at=at, key=key))
+    node.show(reply, _claim(reply, refund_of=reply.claim))
+
+
+# --- what there is -----------------------------------------------------------------------------------------------
+
+
+def balance(node: Node, tenant: Tenant) -> None:
+    """What a tenant can spend, holds, has used and owes."""
+    reply = node.ask(lambda client: client.balance(tenant))
+    node.show(reply, *balance_shown(reply))
+
+
+def lots(node: Node, tenant: Tenant) -> None:
+    """All lots of a tenant, in spending order."""
+    reply = node.ask(lambda client: client.lots(tenant))
+    shown = table("lot", "granted#", "remaining#", "live from", "until", "priority#", "")
+    for lot in reply.lots:
+        shown.add_row(
+            lot.lot,
+            amount(lot.amount),
+            amount(lot.remaining),
+            shown_time(lot.starts_at),
+            shown_time(lot.expires_at),
+            str(lot.priority),
+            "closed" if lot.closed else "",
+        )
+    node.show(reply, shown)
+
+
+def entries(
+    node: Node,
+    tenant: Tenant,
+    *,
+    after: Annotated[str | None, typer.Option(help="Where an earlier page ended.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=wire.MAX_PAGE)] = 100,
+) -> None:
+    """The audit trail of a tenant: its log entries, oldest first."""
+    reply = node.ask(lambda client: client.entries(tenant, after=after, limit=limit))
+    shown = table("time", "entry", "operation", "outcome", "postings")
+    for entry in reply.entries:
+        shown.add_row(
+            shown_clock(entry.hlc[0]),
+            f"{entry.replica}:{entry.seq}",
+            entry.kind,
+            entry.outcome,
+            postings(entry.postings) or "–",
+        )
+    more = [Text(f"there is more: --after {reply.next}", style="dim")] if reply.has_more else []
+    node.show(reply, shown, *more)
+
+
+def balance_shown(reply: wire.BalanceReply) -> tuple[RenderableType, ...]:
+    """A balance for people, and how far it may be behind."""
+    owed = Text(f"{reply.debt:,}", style="bold red" if reply.debt else "")
+    totals = facts(
+        tenant=reply.tenant,
+        available=Text(f"{reply.available:,}", style="bold red" if reply.available < 0 else "bold"),
+        held=f"{reply.held:,}",
+        used=f"{reply.used:,}",
+        owed=owed,
+        as_seen_in=f"{reply.region}{behind(reply.behind)}",
+    )
+    shown = table("lot", "remaining#", "live from", "until", "priority#")
+    for lot in reply.lots:
+        shown.add_row(
+            lot.lot, amount(lot.remaining), shown_time(lot.starts_at), shown_time(lot.expires_at), str(lot.priority)
+        )
+    return (totals, shown) if reply.lots else (totals,)
+
+
+def behind(peers: dict[str, wire.Behind]) -> str:
+    """What an answer may not have seen, as an addition to where it was given."""
+    lags = [f"{lag.entries:,} entries of {peer}" for peer, lag in sorted(peers.items()) if lag.entries]
+    silent = [peer for peer, lag in sorted(peers.items()) if lag.heard_ms_ago is None]
+    lacks = [f"lacks {', '.join(lags)}"] if lags else []
+    unheard = [f"has not heard of {', '.join(silent)} yet"] if silent else []
+    return f" ({'; '.join(lacks + unheard)})" if lacks or unheard else ""
+
+
+def _show_reservation(node: Node, reply: wire.ReservationReply) -> None:
+    shown = facts(
+        reservation=reply.reservation,
+        state=reply.state.value,
+        reserved=f"{reply.amount:,}",
+        held=f"{reply.held:,}",
+        captured=f"{reply.captured:,}",
+        leased_until=shown_time(reply.lease_until),
+        paid_by=_funding(reply.funding, reply.debt),
+        accepted_in=reply.region,
+    )
+    node.show(reply, shown)
+
+
+def _claim(reply: wire.DebitReply | wire.RefundReply, **name: str) -> RenderableType:
+    return Group(
+        facts(
+            **name,
+            amount=f"{reply.amount:,}",
+            at=shown_time(reply.at),
+            paid_by=_funding(reply.funding, reply.debt),
+            accepted_in=reply.region,
+        )
+    )
+
+
+def _funding(funding: list[wire.FundingPart], debt: int) -> str:
+    parts = [f"{part.lot} {part.amount:,}" for part in funding] + ([f"nobody yet (debt) {debt:,}"] if debt else [])
+    return ", ".join(parts) or "nothing is held"
