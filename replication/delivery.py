@@ -242,20 +242,20 @@ class Delivery:
         changed = [first]
         while changed:
             log = changed.pop()
+            # Those that wait for it come after it, when it has moved as far as it can.
             changed.extend(self._blocked_by.pop(log, ()))
-            if log in self._waiting and self._drain(log, latest, delivered):
-                changed.append(log)
+            if log in self._waiting:
+                self._drain(log, latest, delivered)
 
-    def _drain(self, log: str, latest: int, delivered: Delivered) -> bool:
-        """Apply what waits of a log, up to the next obstacle; whether others might now go on."""
+    def _drain(self, log: str, latest: int, delivered: Delivered) -> None:
+        """Apply what waits of a log, up to the next obstacle."""
         waiting = self._waiting[log]
         seq = self.clock.get(log, 0) + 1
-        start = seq
         while (held := waiting.get(seq)) is not None:
             entry, sealed = held
             obstacle = self._apply(entry, sealed, hash_of(sealed), latest, delivered)
             if obstacle is _REFUSED:
-                return True
+                return
             if obstacle is not None:
                 self._blocked_by.setdefault(obstacle, {})[log] = None
                 break
@@ -264,7 +264,6 @@ class Delivery:
             seq += 1
         if not waiting:
             del self._waiting[log]
-        return seq > start
 
 
 def wanted(known: Mapping[str, int], offered: Mapping[str, int], refused: Collection[str] = ()) -> Ranges:

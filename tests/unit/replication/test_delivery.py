@@ -179,6 +179,12 @@ class TestForks:
         later = seal(make_entry("ap/b1", 2, prev=hash_of(witness), seen={"us/b1": 9}))
         assert site.deliver([later]) == 1
 
+    def test_who_waits_for_a_log_goes_on_when_an_old_entry_of_it_turns_out_to_be_forked(self) -> None:
+        site = Site("eu", REGIONS)
+        site.deliver(make_log("us/b1", 2))
+        assert site.deliver([seal(make_entry("ap/b1", 1, seen={"us/b1": 5}))]) == 0
+        assert site.deliver(make_log("us/b1", 1, claim="other")) == 1
+
     def test_nobody_else_can_add_to_our_own_log(self) -> None:
         site = Site("eu", REGIONS)
         own = site.accept()
