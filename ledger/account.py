@@ -183,11 +183,20 @@ class Account:
         """Fold one operation in at `place`, which is later than everything folded before."""
         if key is not None and self.key_use(key) is not None:
             return DUPLICATE
+        return self._fold(operation, place, key, request, self._is_taken(operation))
+
+    def accept(self, operation: Operation, place: Position, key: Key | None, request: str | None) -> Effect:
+        """As `apply`, for an operation that admission has just judged: neither its key nor what it makes is taken."""
+        return self._fold(operation, place, key, request, is_taken=False)
+
+    def _fold(
+        self, operation: Operation, place: Position, key: Key | None, request: str | None, is_taken: bool
+    ) -> Effect:
         postings: Postings = {}
         changes: list[Change] = []
         self._postings, self._changes = postings, changes
         now = place.hlc >> 16
-        if self._is_taken(operation):
+        if is_taken:
             outcome, claim = Outcome.DUPLICATE, None
         else:
             if self.totals[DEBT]:

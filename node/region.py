@@ -247,7 +247,7 @@ class Region:
     def _append(self, book: LedgerBook, operation: Operation, key: Key | None, request: str | None, now: int) -> Filed:
         """Fold an operation in as the newest of all and record what it did."""
         place = self._next_place(now)
-        effect = book.account.apply(operation, place, key, request)
+        effect = book.account.accept(operation, place, key, request)
         try:
             filed = self._stamp(book, place, operation, key, request, effect)
         except Malformed:

@@ -249,8 +249,10 @@ class Node:
         """Judge a command, and return when its entry is durable. Raises `Unavailable`."""
         if self.committer.failure.done() or self._low_on_disk:
             raise Unavailable("; ".join(self.not_ready()))
-        with self._fail_stop():
+        try:
             outcome = self.region.submit(tenant, command, key, wall_ms())
+        except StorageError as error:
+            raise self._stopped_by(error) from None
         if isinstance(outcome, Accepted):
             await self.committer.durable(outcome.filed.commit)
         return outcome
@@ -283,8 +285,11 @@ class Node:
         try:
             yield
         except StorageError as error:
-            self.committer.fail(error)
-            raise Unavailable(str(error)) from None
+            raise self._stopped_by(error) from None
+
+    def _stopped_by(self, error: StorageError) -> Unavailable:
+        self.committer.fail(error)
+        return Unavailable(str(error))
 
     async def caught_up(self, clock: VectorClock, timeout_ms: int) -> bool:
         """Wait until everything that `clock` covers is durable here; False if that takes longer than `timeout_ms`."""
