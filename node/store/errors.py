@@ -1,5 +1,4 @@
 """What can go wrong with a store: one line each, saying what is wrong, where, and what to do about it."""
-# ruff: noqa: N818  (named for what is found; only the first is what a running node meets)
 
 
 class StorageError(Exception):

@@ -7,8 +7,8 @@ Who does what, and why:
 - The puts are done by the caller of `commit`. py-lmdb lets go of the GIL at every put, and a thread that does a
   thousand of them beside a busy loop asks for it back a thousand times; handing over only the commit costs three.
 - `done` is called in the writer thread, when the batch is durable and the next transaction is begun.
-- The map grows in the writer thread between two transactions. A read in another thread that is caught by it fails
-  inside LMDB, and is done again: so reads need no lock.
+- The map grows in the writer thread between two transactions. Reads that would begin meanwhile wait; one that is
+  caught in the middle fails inside LMDB, and is done again: so reads need no lock.
 - The first unexplained error is the last thing that the store says: after a failed write nobody knows what is on disk.
 """
 
@@ -19,7 +19,7 @@ from itertools import islice, takewhile
 from mmap import PAGESIZE
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import RLock, Thread
 from typing import NamedTuple, NoReturn, TypeAlias
 
 import lmdb
@@ -59,7 +59,7 @@ class LmdbDisk:
         self._closed = False
         self._in_flight = False  # from commit() until just before its done()
         self._orders: SimpleQueue[_Order | None] = SimpleQueue()
-        self._growing = Lock()
+        self._remapping = RLock()  # held while `_begin` is anything but the environment's, unless it refuses
         with ExitStack() as opened:
             self._lock = take(path, lambda data: inspect(data, self._identity))
             opened.callback(self._lock.release)
@@ -73,6 +73,7 @@ class LmdbDisk:
                     lib_version=ENGINE,
                 )
                 opened.callback(self._env.close)
+                self._begin: Callable[[lmdb._Database], lmdb.Transaction[bytes]] = self._env.begin
                 self._map_bytes = self._env.info()["map_size"]
                 self._page_bytes = self._env.stat()["psize"]
                 if self._is_crowded():
@@ -81,7 +82,6 @@ class LmdbDisk:
                 sync_directory(path)
             except (lmdb.Error, OSError) as error:
                 raise explained(error, self._data) from error
-            self._begin: Callable[[lmdb._Database], lmdb.Transaction[bytes]] = self._env.begin
             started: SimpleQueue[StorageError | None] = SimpleQueue()
             self._writer = Thread(target=self._write, args=(started.put,), name="store-writer", daemon=True)
             self._writer.start()
@@ -120,7 +120,7 @@ class LmdbDisk:
     @contextmanager
     def _undisturbed(self) -> Iterator[None]:
         """Hold off growth, which fails the reads that it meets: an error that comes again is an error of the store."""
-        with self._growing:
+        with self._remapping:
             try:
                 yield
             except lmdb.Error as error:
@@ -212,7 +212,9 @@ class LmdbDisk:
     def _write_again(self, batch: Sequence[Write]) -> None:
         """For a batch that does not fit into what is left of the map; growing in good time makes it rare."""
         while True:
-            self._txn.abort()
+            with self._reads_held():
+                # py-lmdb's abort waits for a moment in which nobody reads: among busy readers it would wait for ever.
+                self._txn.abort()
             self._grow()
             self._txn = self._env.begin(write=True)
             try:
@@ -243,9 +245,25 @@ class LmdbDisk:
                 " raise the limit and restart the node"
             )
         map_bytes = _whole_pages(min(2 * self._map_bytes, self._max_map_bytes))
-        with self._growing:
+        with self._reads_held():
             self._env.set_mapsize(map_bytes)
         self._map_bytes = map_bytes
+
+    @contextmanager
+    def _reads_held(self) -> Iterator[None]:
+        """Let no read begin; those that have begun go on."""
+        with self._remapping:
+            if self._refusal is None:
+                self._begin = self._begin_later
+            try:
+                yield
+            finally:
+                if self._refusal is None:
+                    self._begin = self._env.begin
+
+    def _begin_later(self, table: "lmdb._Database") -> "lmdb.Transaction[bytes]":
+        with self._remapping:
+            return self._begin(table)
 
     # Failing
 
@@ -255,9 +273,10 @@ class LmdbDisk:
 
     def _refuse(self, refusal: StorageError) -> None:
         """From now on and for good. The first reason stands: those that follow are its consequences."""
-        if self._refusal is None:
-            self._refusal = refusal
-            self._begin = self._refuse_read
+        with self._remapping:
+            if self._refusal is None:
+                self._refusal = refusal
+                self._begin = self._refuse_read
 
     def _refuse_read(self, _table: "lmdb._Database") -> NoReturn:
         raise self._refused()

@@ -165,3 +165,10 @@ def test_a_range_that_ends_before_it_starts_is_empty(disk: MemoryDisk, overlay: 
     for reverse in (False, True):
         assert disk.scan(Table.KEYS, number(7), number(3), 10, reverse) == []
         assert overlay.scan(Table.KEYS, number(7), number(3), 10, reverse) == []
+
+
+def test_a_scan_of_memory_keeps_to_its_limit_in_both_directions(disk: MemoryDisk) -> None:
+    disk.write([(Table.KEYS, number(n), b"") for n in range(10)])
+    assert [key for key, _ in disk.scan(Table.KEYS, b"", None, 2)] == [number(0), number(1)]
+    assert [key for key, _ in disk.scan(Table.KEYS, b"", None, 2, reverse=True)] == [number(9), number(8)]
+    assert [key for key, _ in disk.scan(Table.KEYS, number(4), number(6), 9, reverse=True)] == [number(5), number(4)]

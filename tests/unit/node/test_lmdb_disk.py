@@ -3,12 +3,13 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+import lmdb
 import pytest
 
 from node.store.errors import DamagedStore, DiskFull, StorageError
@@ -158,32 +159,43 @@ def unhurried_threads() -> Iterator[None]:
 # Growing
 
 
-def test_the_map_grows_while_batches_arrive_and_other_threads_read(path: Path) -> None:
-    with closing(store(path, map_bytes=SMALL_MAP)) as disk:
-        disk.commit_now(numbered(range(100)))
-        stop = threading.Event()
-        wrong: SimpleQueue[object] = SimpleQueue()
+@contextmanager
+def busy_readers(disk: LmdbDisk) -> Iterator[None]:
+    """Two threads that read the first hundred numbers over and over, and must find them whenever they look."""
+    stop = threading.Event()
+    wrong: SimpleQueue[object] = SimpleQueue()
 
-        def read() -> None:
-            try:
-                while not stop.is_set():
-                    if disk.get(Table.LOG, number(7)) != b"7" * 100:
-                        wrong.put("get")
-                    if len(disk.scan(Table.LOG, b"", number(100), 1000)) != 100:
-                        wrong.put("scan")
-            except BaseException as error:
-                wrong.put(error)
-                raise
+    def get() -> bool:
+        return disk.get(Table.LOG, number(7)) == b"7" * 100
 
-        readers = [threading.Thread(target=read) for _ in range(2)]
-        for reader in readers:
-            reader.start()
-        for n in range(100, 2000, 20):
-            disk.commit_now(numbered(range(n, n + 20), size=500))
+    def scan() -> bool:
+        return len(disk.scan(Table.LOG, b"", number(100), 1000)) == 100
+
+    def read(finds_it: Callable[[], bool]) -> None:
+        try:
+            while not stop.is_set():
+                assert finds_it()
+        except (AssertionError, StorageError, lmdb.Error) as error:
+            wrong.put(error)
+
+    readers = [threading.Thread(target=read, args=(finds_it,)) for finds_it in (get, scan)]
+    for reader in readers:
+        reader.start()
+    try:
+        yield
+    finally:
         stop.set()
         for reader in readers:
             reader.join()
-        assert wrong.empty(), wrong.get()
+    assert wrong.empty(), wrong.get()
+
+
+def test_the_map_grows_while_batches_arrive_and_other_threads_read(path: Path) -> None:
+    with closing(store(path, map_bytes=SMALL_MAP)) as disk:
+        disk.commit_now(numbered(range(100)))
+        with busy_readers(disk):
+            for n in range(100, 2000, 20):
+                disk.commit_now(numbered(range(n, n + 20), size=500))
         assert disk.size_bytes() > 8 * SMALL_MAP
         assert numbers_in(disk) == list(range(2000))
 
@@ -199,11 +211,13 @@ def test_ordinary_batches_never_meet_a_full_map(path: Path, monkeypatch: pytest.
         assert disk.size_bytes() > 8 * SMALL_MAP
 
 
-def test_a_batch_that_is_larger_than_the_map_is_not_lost(path: Path) -> None:
+def test_a_batch_that_is_larger_than_the_map_is_not_lost_whoever_reads_meanwhile(path: Path) -> None:
     with closing(store(path, map_bytes=SMALL_MAP)) as disk:
-        disk.commit_now(numbered(range(2000), size=1000))
-        disk.commit_now(numbered(range(2000, 2010)))
-        assert numbers_in(disk) == list(range(2010))
+        disk.commit_now(numbered(range(100)))
+        with busy_readers(disk):
+            disk.commit_now([(Table.LOG, number(n), b"v" * 100_000) for n in range(100, 200)])
+            disk.commit_now(numbered([200]))
+        assert numbers_in(disk) == list(range(201))
         assert disk.size_bytes() > 20 * SMALL_MAP
 
 
