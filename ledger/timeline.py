@@ -97,13 +97,14 @@ class Timeline(Generic[EntryT]):
         """
         place = entry.position
         assert place > self.begins_after, (place, self.begins_after)
-        index = bisect_right(self._places, place)
-        assert index == 0 or self._places[index - 1] != place
-        effects = self._effects
+        places, effects = self._places, self._effects
+        # Most arrivals are the latest: they need no search.
+        index = len(places) if not places or place > places[-1] else bisect_right(places, place)
+        assert index == 0 or places[index - 1] != place
         while len(effects) > index:
             self._account.undo(effects.pop())
         self._entries.insert(index, entry)
-        self._places.insert(index, place)
+        places.insert(index, place)
         self._unseen = min(self._unseen, index)
 
     def take_refolded(self) -> Iterator[tuple[EntryT, Effect]]:

@@ -31,7 +31,7 @@ EXIT_FAILED: Final = 1
 _BACKLOG: Final = 1024
 _SHUTDOWN_SECONDS: Final = 5.0
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
-_SWITCH_SECONDS: Final = 0.001
+_SWITCH_SECONDS: Final = 0.0002
 
 log = structlog.get_logger()
 
@@ -129,7 +129,7 @@ def _tune() -> None:
     """What was loaded stays: the collector need not look at it again; and the writer thread gets its turn soon."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    gc.set_threshold(50_000, 20, 50)
     sys.setswitchinterval(_SWITCH_SECONDS)
 
 
