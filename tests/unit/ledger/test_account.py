@@ -719,6 +719,11 @@ class TestUndo:
         assert (story.account.lots, story.account.keys, story.account.spending_order) == ({}, {}, [])
         assert story.claim("d").debt == 30
 
+    def test_undo_of_a_claim_that_was_short_leaves_no_debtor(self) -> None:
+        story = Story()
+        story.account.undo(story.do(10, hold("c", 5)))
+        assert (story.account.debtors, story.account.claims, story.books) == ({}, {}, {})
+
     def test_undo_opens_a_lot_again_at_its_place_in_the_spending_order(self) -> None:
         story = Story()
         story.do(10, grant("soon", 10, until=300))

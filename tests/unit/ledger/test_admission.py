@@ -223,6 +223,14 @@ class TestDebit:
         assert isinstance(desk.ask(DebitUsage(55, at=20)), Debit)
         assert desk.refusal(DebitUsage(56, at=20)).fields["available"] == 55
 
+    def test_a_late_debit_leaves_alone_what_is_owed_already(self, desk: Desk) -> None:
+        desk.story.do(13, capture("c", 110, at=13))
+        desk.story.do(20, grant("new", 50, starts=90))
+        assert desk.refusal(DebitUsage(31, at=50)).fields["available"] == 30
+        operation = desk.ask(DebitUsage(30, at=50))
+        assert isinstance(operation, Debit)
+        assert desk.story.do(100, operation).postings == {"lot/new": -50, "debt": 20, "used": 30}
+
     def test_an_admitted_late_debit_leaves_no_debt(self, desk: Desk) -> None:
         desk.story.do(20, grant("new", 25, starts=50))
         operation = desk.ask(DebitUsage(55, at=20))

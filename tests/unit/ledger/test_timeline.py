@@ -188,6 +188,13 @@ def test_what_waits_for_a_look_still_does_after_others_were_dropped() -> None:
     assert [entry for entry, _ in timeline.take_refolded()] == [late]
 
 
+def test_what_had_its_look_needs_none_after_a_drop() -> None:
+    timeline = told(GRANT, at(20, hold("c", 80)), at(30, hold("d", 80)))
+    assert len(list(timeline.take_refolded())) == 3
+    timeline.drop(1)
+    assert list(timeline.take_refolded()) == []
+
+
 def test_the_first_entries_come_with_their_places_and_effects() -> None:
     timeline = told(at(20, hold("c", 80)), GRANT)
     ((first_place, entry, effect),) = timeline.first(1)
