@@ -5,6 +5,7 @@ then stops them in order. What they print is handed over line by line.
 """
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -118,7 +119,8 @@ def check_free(region: RegionConfig) -> None:
         try:
             _take(address).close()
         except OSError as error:
-            reason = error.strerror or str(error)
+            # Without the errno there is only text, such as of a host that is no address.
+            reason = os.strerror(error.errno) if error.errno else str(error)
             line = f"region {region.name}: {key} {address}: {reason}; is the cluster running already?"
             raise Stop(REFUSED, line) from None
 

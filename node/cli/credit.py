@@ -1,6 +1,6 @@
 """Commands about one tenant's credit: what is given, reserved, used, given back, and what there is."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Group, RenderableType
@@ -20,8 +20,15 @@ At = Annotated[
 ]
 Lease = Annotated[
     int,
-    typer.Option("--lease", parser=parse_duration, metavar="DURATION", help="How long without a renewal: 30s, 10m …"),
+    typer.Option(
+        "--lease",
+        parser=lambda given: given if isinstance(given, int) else parse_duration(given),  # the default is parsed too
+        metavar="DURATION",
+        show_default="10m",
+        help="How long without a renewal: 30s, 10m, 2h …",
+    ),
 ]
+LEASE_MS: Final = 600_000
 
 
 def add_to(app: typer.Typer) -> None:
@@ -87,7 +94,7 @@ def reserve(
     tenant: Tenant,
     amount: Amount,
     *,
-    lease: Lease = 600_000,
+    lease: Lease = LEASE_MS,
     reservation: Annotated[str | None, typer.Option("--id", help="Its name. Default: made from the key.")] = None,
     job: Annotated[str | None, typer.Option(help="What it is for, in the scheduler's words.")] = None,
     key: Key = None,
@@ -100,7 +107,7 @@ def reserve(
     _show_reservation(node, reply)
 
 
-def renew(node: Node, tenant: Tenant, reservation: Reservation, *, lease: Lease = 600_000, key: Key = None) -> None:
+def renew(node: Node, tenant: Tenant, reservation: Reservation, *, lease: Lease = LEASE_MS, key: Key = None) -> None:
     """Extend the lease of a reservation."""
     reply = node.write(key, lambda client, key: client.renew(tenant, reservation, lease_ms=lease, key=key))
     _show_reservation(node, reply)

@@ -27,6 +27,9 @@ TIME_COLUMN: Final = 15
 TEXT_COLUMN: Final = 42
 """At least so much is left for words."""
 
+MAX_LANES: Final = 5
+"""In a larger cluster, only the regions that take part have one."""
+
 MAX_RIVALS_DRAWN: Final = 6
 LANE: Final = "│"
 RIVAL, LOSER, COMPENSATION = "●", "◆", "■"
@@ -107,8 +110,7 @@ class Lanes:
 
 def draw(conflict: wire.Conflict, regions: Sequence[str]) -> Iterator[Text]:
     """The lines of the diagram; `regions` are the cluster's, in the order of their lanes."""
-    taking_part = [party.region for party in (conflict.loser, *conflict.rivals)]
-    lanes = Lanes([*regions, *sorted({region for region in taking_part if region not in regions})])
+    lanes = Lanes(_with_lanes(conflict, regions))
     names = names_in(conflict)
     home = conflict.loser.region
     yield Text.assemble("time (UTC)".ljust(TIME_COLUMN), lanes.head())
@@ -132,6 +134,14 @@ def draw(conflict: wire.Conflict, regions: Sequence[str]) -> Iterator[Text]:
     for entry in conflict.compensations:
         row = lanes.mark(region_of(entry.replica), COMPENSATION)
         yield from _event(lanes, entry.hlc, row, _compensation_words(entry, names))
+
+
+def _with_lanes(conflict: wire.Conflict, regions: Sequence[str]) -> list[str]:
+    """All regions, if there is room for them; else those that take part."""
+    taking_part = {party.region for party in (conflict.loser, *conflict.rivals)}
+    taking_part |= {region_of(entry.replica) for entry in conflict.compensations}
+    shown = regions if len(regions) <= MAX_LANES else [region for region in regions if region in taking_part]
+    return [*shown, *sorted(taking_part.difference(regions))]
 
 
 def _event(lanes: Lanes, hlc: wire.Hlc, row: list[tuple[str, str]], words: Sequence[Text]) -> Iterator[Text]:

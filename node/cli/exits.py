@@ -18,6 +18,12 @@ USAGE: Final = 2
 UNREACHABLE: Final = 3
 INTERRUPTED: Final = 130
 
+WHAT_TO_DO: Final[dict[str, str]] = {
+    wire.ProblemKind.NOT_FOUND: "; check the name, or ask the region where it was made: this one may not know it yet",
+    wire.ProblemKind.IDEMPOTENCY_MISMATCH: "; take another --key for another request",
+    wire.ProblemKind.RESERVATION_ENDED: "; usage can still be captured, as an overrun",
+}
+
 
 class Stop(Exception):
     """The command ends here, with this exit code and this line on stderr."""
@@ -49,24 +55,16 @@ def _refusal(error: ApiError) -> str:
     line = problem.detail or problem.title
     if problem.field is not None and problem.field not in line:
         line = f"{problem.field}: {line}"
-    return f"{line}{_what_to_do(problem)}"
+    if problem.kind == wire.ProblemKind.INSUFFICIENT_CREDIT:
+        return line + _what_there_is(problem)
+    return line if ";" in line else line + WHAT_TO_DO.get(problem.kind, "")  # a node may have said it itself
 
 
-def _what_to_do(problem: wire.Problem) -> str:
-    match problem.kind:
-        case wire.ProblemKind.INSUFFICIENT_CREDIT:
-            known = {"available": problem.available, "held": problem.held, "owed": problem.debt}
-            figures = ", ".join(f"{name} {amount:,}" for name, amount in known.items() if amount is not None)
-            upcoming = "" if problem.next_start is None else f"; the next lot starts {shown_time(problem.next_start)}"
-            return f" ({figures}){upcoming}; ask for less, release something, or grant credit"
-        case wire.ProblemKind.NOT_FOUND:
-            return "; check the name, or ask the region where it was made: this one may not have heard of it yet"
-        case wire.ProblemKind.IDEMPOTENCY_MISMATCH:
-            return "; take another --key for another request"
-        case wire.ProblemKind.RESERVATION_ENDED:
-            return "; usage can still be captured, as an overrun"
-        case _:
-            return ""
+def _what_there_is(problem: wire.Problem) -> str:
+    known = {"available": problem.available, "held": problem.held, "owed": problem.debt}
+    figures = ", ".join(f"{name} {amount:,}" for name, amount in known.items() if amount is not None)
+    upcoming = "" if problem.next_start is None else f"; the next lot starts {shown_time(problem.next_start)}"
+    return f" ({figures}){upcoming}; ask for less, release something, or grant credit"
 
 
 def _no_answer(error: Unavailable) -> str:

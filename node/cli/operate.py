@@ -10,7 +10,7 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from creditmesh import AsyncClient, CreditmeshError, wire
+from creditmesh import AsyncClient, CreditmeshError, NotFound, wire
 from node.cli.exits import REFUSED, USAGE, Stop, stop_for
 from node.cli.moment import shown_duration, shown_time
 from node.cli.output import Format, amount, console, facts, print_json, table
@@ -96,7 +96,13 @@ def heal(node: Node, peers: Peers = None) -> None:
 def _set_links(node: Node, peers: list[str] | None, state: wire.LinkState) -> None:
     async def set_each(client: AsyncClient) -> list[wire.LinkReply]:
         named = peers or [link.region for link in (await client.cluster()).regions]
-        return [await client.set_link(peer, state) for peer in named]
+        try:
+            return [await client.set_link(peer, state) for peer in named]
+        except NotFound as error:
+            if "peer" in error.fields:
+                raise
+            line = "this node takes no cuts; start it with --chaos, or with `enabled = true` under [chaos]"
+            raise Stop(REFUSED, line) from None
 
     replies = node.ask(set_each)
     if node.output is Format.JSON:

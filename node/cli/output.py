@@ -55,8 +55,8 @@ def amount(value: int | None) -> str:
 
 
 def signed(value: int) -> str:
-    """``+1,234`` or ``−1,234``."""
-    return f"{value:+,}".replace("-", "−")
+    """``+1,234``, ``−1,234`` or ``0``."""
+    return f"{value:+,}".replace("-", "−") if value else "0"
 
 
 def postings(entry: dict[str, int]) -> str:

@@ -35,7 +35,7 @@ def tell(conflict: wire.Conflict, regions: Sequence[str]) -> Iterator[Renderable
     yield Text()
     yield from draw(conflict, regions)
     yield Text()
-    yield _contenders(conflict, names)
+    yield from _contenders(conflict, names)
     yield _clocks(conflict, names)
     yield _lots(conflict)
     if conflict.compensations:
@@ -103,25 +103,21 @@ def _what_became_of_it(conflict: wire.Conflict) -> str:
             assert_never(conflict.state)
 
 
-def _contenders(conflict: wire.Conflict, names: Names) -> Table:
-    shown = table("who", "entry", "accepted (UTC, count)", "operation", "amount#", "claim", "key", "outcome")
-    shown.add_row(*_contender(LOSER, "loser", conflict.loser, names))
-    for number, rival in enumerate(conflict.rivals[:MAX_RIVALS_DRAWN], 1):
-        shown.add_row(*_contender(RIVAL, f"rival {number}", rival, names))
-    return shown
-
-
-def _contender(symbol: str, who: str, party: wire.Contender, names: Names) -> tuple[str | Text, ...]:
-    return (
-        Text(f"{symbol} {who}", style=STYLES[symbol]),
-        names.dot(party.replica, party.seq),
-        f"{shown_clock(party.hlc[0])} +{party.hlc[1]}",
-        party.kind,
-        amount(party.amount),
-        party.claim or "",
-        party.key or "",
-        party.outcome,
-    )
+def _contenders(conflict: wire.Conflict, names: Names) -> Iterator[Table]:
+    """Who took part: what each did, and under which names."""
+    parties = [(LOSER, "loser", conflict.loser)]
+    parties += [(RIVAL, f"rival {number}", rival) for number, rival in enumerate(conflict.rivals[:MAX_RIVALS_DRAWN], 1)]
+    did = table("who", "entry", "accepted (UTC, count)", "operation", "amount#", "outcome")
+    named = table("who", "claim", "idempotency key")
+    for symbol, who, party in parties:
+        name = Text(f"{symbol} {who}", style=STYLES[symbol])
+        accepted = f"{shown_clock(party.hlc[0])} +{party.hlc[1]}"
+        did.add_row(
+            name, names.dot(party.replica, party.seq), accepted, party.kind, amount(party.amount), party.outcome
+        )
+        named.add_row(name, party.claim or "–", party.key or "–")
+    yield did
+    yield named
 
 
 def _clocks(conflict: wire.Conflict, names: Names) -> Table:

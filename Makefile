@@ -1,0 +1,40 @@
+# What can be done with this repository. Everything is installed into .venv, and nothing outside of it is changed.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check bench clean
+
+help:  ## what there is
+	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed 's/:.*  ## /\t/' | expand -t 10
+
+install: $(STAMP)  ## install into .venv
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP)  ## three regions, a cut, and how the books are put right (TRACE=jobs.csv replays a trace)
+	$(BIN)/creditmesh demo $(if $(TRACE),--trace '$(TRACE)')
+
+test: $(STAMP)  ## run the tests
+	$(BIN)/python -m pytest -n 2
+
+check: $(STAMP)  ## everything that must pass: style, types, imports, tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n 2
+
+bench: $(STAMP)  ## measure the figures that the documents quote
+	$(BIN)/python -m bench.reservations
+	$(BIN)/python -m bench.catchup
+
+clean:  ## remove what was installed and cached; data in var/ stays
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

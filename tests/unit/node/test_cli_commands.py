@@ -1,0 +1,407 @@
+"""The commands against a node that answers as it is told: what is asked, what is printed, how it ends."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from creditmesh import wire
+from node.cli.app import run
+from tests.unit.creditmesh.misbehaving import reservation
+from tests.unit.node.cli_story import OVERSPEND
+
+ONE_REGION = """
+[cluster]
+id = "one"
+[[region]]
+name = "us-east"
+listen = "127.0.0.1:{port}"
+peer_listen = "127.0.0.1:{peer_port}"
+data = "us-east"
+"""
+
+
+class ScriptedNode:
+    """Answers every request with the reply that stands for its path, and keeps what was asked."""
+
+    def __init__(self) -> None:
+        self.replies: dict[str, tuple[int, bytes]] = {}
+        self.asked: list[tuple[str, Any]] = []
+        node = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def _serve(self) -> None:
+                content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                node.asked.append((self.path, json.loads(content) if content else None))
+                status, body = node.replies[self.path.partition("?")[0]]
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_GET = do_POST = _serve  # noqa: N815 - as http.server calls them
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def says(self, path: str, reply: Any, status: int = 200) -> None:
+        """Sets the reply for a path."""
+        self.replies[path] = (status, msgspec.json.encode(reply))
+
+    def refuses(self, path: str, kind: wire.ProblemKind, **fields: Any) -> None:
+        """Sets a refusal for a path."""
+        status = wire.STATUS[kind]
+        self.says(path, {"type": wire.problem_type(kind), "title": "No", "status": status, **fields}, status)
+
+    def close(self) -> None:
+        """Stops serving."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedNode]:
+    """A node that is the only region of the ./cluster.toml of the working directory."""
+    scripted = ScriptedNode()
+    (tmp_path / "cluster.toml").write_text(ONE_REGION.format(port=scripted.port, peer_port=scripted.port + 1))
+    monkeypatch.chdir(tmp_path)
+    yield scripted
+    scripted.close()
+
+
+def ends(capsys: pytest.CaptureFixture[str], line: str) -> tuple[int, str, list[str]]:
+    """Exit code, stdout, and the lines of stderr."""
+    code = run(line.split())
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err.splitlines()
+
+
+READ: dict[str, Any] = {"region": "us-east", "as_of": "t", "behind": {}}
+BALANCE = wire.BalanceReply(
+    tenant="acme",
+    available=-20,
+    held=60,
+    used=1_234,
+    debt=20,
+    lots=[wire.LotBalance(lot="l1", remaining=5, starts_at=0, expires_at=1_926_936_000_000, priority=0)],
+    region="us-east",
+    as_of="t",
+    behind={
+        "eu-west": wire.Behind(entries=7, heard_ms_ago=12),
+        "ap-south": wire.Behind(entries=0, heard_ms_ago=None),
+    },
+)
+
+
+def test_a_balance_for_people(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
+    node.says("/v1/tenants/acme/balance", BALANCE)
+    code, out, err = ends(capsys, "balance acme")
+    rows = [" ".join(row.split()) for row in out.splitlines()]
+    assert (code, err) == (0, [])
+    assert "available -20" in rows
+    assert "used 1,234" in rows
+    assert "as seen in us-east (lacks 7 entries of eu-west; has not heard of ap-south yet)" in rows
+    assert "l1 5 1970-01-01 00:00:00Z 2031-01-23 12:00:00Z 0" in rows
+    assert "\x1b" not in out
+
+
+def test_a_balance_for_programs_is_the_reply_itself(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
+    node.says("/v1/tenants/acme/balance", BALANCE)
+    code, out, _ = ends(capsys, "balance acme -o json")
+    assert code == 0
+    assert msgspec.json.decode(out, type=wire.BalanceReply) == BALANCE
+
+
+def test_a_grant_understands_times(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
+    grant = wire.GrantReply(lot="l1", amount=5, starts_at=0, expires_at=1, priority=0, region="us-east")
+    node.says("/v1/tenants/acme/grants", grant)
+    code, _, _ = ends(capsys, "grant acme 5 --expires 2031-01-23T12:00 --lot l1")
+    assert code == 0
+    assert node.asked[0][1]["expires_at"] == 1_926_936_000_000
+
+
+@pytest.mark.parametrize(("given", "lease_ms"), [("", 600_000), ("--lease 90s", 90_000), ("--lease 1500", 1_500)])
+def test_a_reservation_understands_durations(
+    node: ScriptedNode, capsys: pytest.CaptureFixture[str], given: str, lease_ms: int
+) -> None:
+    node.says("/v1/tenants/acme/reservations", reservation(debt=20))
+    code, out, _ = ends(capsys, f"reserve acme 60 {given}")
+    assert code == 0
+    assert "nobody yet (debt) 20" in out
+    assert node.asked[0][1]["lease_ms"] == lease_ms
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "body"),
+    [
+        ("renew acme r1 --lease 2h", "reservations/r1/renew", {"lease_ms": 7_200_000}),
+        ("capture acme r1 20 --final", "reservations/r1/capture", {"amount": 20, "at": None, "final": True}),
+        ("release acme r1", "reservations/r1/release", {}),
+    ],
+)
+def test_what_is_done_to_a_reservation(
+    node: ScriptedNode, capsys: pytest.CaptureFixture[str], line: str, path: str, body: dict[str, Any]
+) -> None:
+    node.says(f"/v1/tenants/acme/{path}", reservation())
+    code, out, _ = ends(capsys, line)
+    assert (code, node.asked) == (0, [(f"/v1/tenants/acme/{path}", body)])
+    assert "nothing is held" in out
+
+
+def test_a_refusal_is_one_line_and_says_what_there_is(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
+    node.refuses(
+        "/v1/tenants/acme/reservations",
+        wire.ProblemKind.INSUFFICIENT_CREDIT,
+        detail="60 asked for",
+        available=5,
+        held=1_000,
+        debt=0,
+        next_start=1_926_936_000_000,
+    )
+    assert ends(capsys, "reserve acme 60") == (
+        1,
+        "",
+        [
+            "creditmesh: 60 asked for (available 5, held 1,000, owed 0); the next lot starts 2031-01-23 12:00:00Z; "
+            "ask for less, release something, or grant credit"
+        ],
+    )
+
+
+def test_nobody_there_is_one_line_and_exit_code_3(capsys: pytest.CaptureFixture[str], node: ScriptedNode) -> None:
+    node.close()
+    address = f"http://127.0.0.1:{node.port}"
+    assert ends(capsys, f"balance acme --url {address}") == (
+        3,
+        "",
+        [f"creditmesh: nobody answers at {address} (asked 3 times); start the cluster with `creditmesh up`"],
+    )
+
+
+def test_a_write_of_which_nobody_knows_the_end_tells_its_key(
+    node: ScriptedNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node.refuses("/v1/tenants/acme/reservations", wire.ProblemKind.INTERNAL, detail="the disk")
+    code, _, err = ends(capsys, "reserve acme 60 --key k1")
+    assert code == 3
+    assert len(err) == 1
+    assert "ask again with --key k1" in err[0]
+
+
+def test_an_answer_of_something_else_is_no_traceback(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
+    node.says("/v1/tenants/acme/balance", ["not", "ours"])
+    code, _, err = ends(capsys, "balance acme")
+    assert code == 3
+    assert len(err) == 1
+    assert "not one of a creditmesh node" in err[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("nope", "No such command 'nope'"),
+        ("grant acme", "Missing argument 'amount'"),
+        ("grant acme 5", "Missing option '--expires'"),
+        ("grant acme 0 --expires 1d", "'amount'"),
+        ("grant acme 5 --expires never", "'never' is no time"),
+        ("reserve acme 5 --lease soon", "'soon' is no duration"),
+        ("balance acme --region nowhere", "no region 'nowhere'; there are: us-east"),
+        ("balance acme --url 127.0.0.1:7101", "must begin with http://"),
+        ("balance acme --url http://h --region us-east", "not both"),
+        ("balance acme --config nowhere.toml", "nowhere.toml: No such file"),
+        ("export --after !", "--after: not a clock token"),
+        ("replay --trace nowhere.csv", "nowhere.csv"),
+    ],
+)
+def test_usage_is_one_line_and_exit_code_2(
+    node: ScriptedNode, capsys: pytest.CaptureFixture[str], line: str, says: str
+) -> None:
+    code, out, err = ends(capsys, line)
+    assert (code, out, len(err), node.asked) == (2, "", 1, [])
+    assert says in err[0]
+
+
+def test_no_command_shows_the_help_and_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = ends(capsys, "")
+    assert (code, err) == (2, [])
+    assert "Exit codes: 0 done, 1 refused" in out
+
+
+def test_a_conflict_is_drawn(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
+    node.says("/v1/cluster", CLUSTER)
+    node.says(f"/v1/conflicts/{OVERSPEND.id}", wire.ConflictReply(conflict=OVERSPEND, **READ))
+    code, out, _ = ends(capsys, f"conflicts show {OVERSPEND.id}")
+    assert code == 0
+    assert "rival eu-west:812" in out
+    assert out.count("ap-south") == 1
+
+
+def test_conflicts_are_listed_with_filters(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
+    page = wire.ConflictsReply(conflicts=[OVERSPEND], has_more=True, next="n1", **READ)
+    node.says("/v1/conflicts", page)
+    code, out, _ = ends(capsys, "conflicts list --kind overspend --loser us-east --since 2031-01-23T12:00")
+    assert code == 0
+    assert "there is more: --after n1" in out
+    assert {"kind=overspend", "region=us-east", "from=1926936000000"} <= set(
+        node.asked[0][0].partition("?")[2].split("&")
+    )
+
+
+def test_debts_by_tenant_and_claim(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
+    claims = [wire.ClaimDebt(claim="c1", debt=1_000), wire.ClaimDebt(claim="c2", debt=234)]
+    node.says("/v1/debts", wire.DebtsReply(debts=[wire.TenantDebt(tenant="acme", debt=1_234, claims=claims)], **READ))
+    _, out, _ = ends(capsys, "debts")
+    assert [row.split() for row in out.splitlines()][3:5] == [["acme", "1,234", "c1", "1,000"], ["c2", "234"]]
+
+
+CLUSTER = wire.ClusterReply(
+    cluster="one",
+    replica="us-east/b1",
+    clock={"us-east/b1": 7},
+    digest=None,
+    unsettled_tenants=0,
+    regions=[
+        wire.RegionLink(
+            region=region,
+            linked=linked,
+            cut=cut,
+            heard_ms_ago=heard,
+            missing_here=0,
+            missing_there=12_345,
+            promise=None,
+        )
+        for region, linked, cut, heard in (("ap-south", False, True, None), ("eu-west", True, False, 1_500))
+    ],
+    frontier=wire.Frontier(hlc=None, held_back_by="ap-south"),
+    alarms=[wire.Alarm(kind="fork", subject="eu-west/b1", detail="two entries 5", raised_at=0, count=3)],
+    **READ,
+)
+
+
+def test_status_names_links_frontier_and_alarms(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
+    node.says("/v1/cluster", CLUSTER)
+    code, out, _ = ends(capsys, "status")
+    rows = [" ".join(row.split()) for row in out.splitlines()]
+    assert code == 0
+    assert "stable nothing yet, held back by ap-south" in rows
+    assert "ap-south cut on purpose never 0 12,345" in rows
+    assert "eu-west up 1.5 s ago 0 12,345" in rows
+    assert "alarm: fork (eu-west/b1): two entries 5 (since 1970-01-01 00:00:00Z, 3 times)" in rows
+
+
+def test_links_are_cut_to_all_peers_unless_some_are_named(
+    node: ScriptedNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node.says("/v1/cluster", CLUSTER)
+    node.says("/v1/chaos/links", wire.LinkReply(peer="p", state=wire.LinkState.CUT, region="us-east"))
+    assert ends(capsys, "chaos cut")[0] == 0
+    assert ends(capsys, "chaos heal eu-west")[0] == 0
+    assert [body for path, body in node.asked if path == "/v1/chaos/links"] == [
+        {"peer": "ap-south", "state": "cut"},
+        {"peer": "eu-west", "state": "cut"},
+        {"peer": "eu-west", "state": "open"},
+    ]
+
+
+def test_a_node_that_takes_no_cuts_says_how_to_have_one_that_does(
+    node: ScriptedNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node.refuses("/v1/chaos/links", wire.ProblemKind.NOT_FOUND, detail="no such path")
+    assert ends(capsys, "chaos cut eu-west")[2] == [
+        "creditmesh: this node takes no cuts; start it with --chaos, or with `enabled = true` under [chaos]"
+    ]
+
+
+@pytest.mark.parametrize(("ok", "code"), [(True, 0), (False, 1)])
+def test_an_audit_that_finds_a_fault_is_exit_code_1(
+    node: ScriptedNode, capsys: pytest.CaptureFixture[str], ok: bool, code: int
+) -> None:
+    audit = wire.AuditReply(
+        ok=ok,
+        entries=7,
+        replicas=[wire.ReplicaAudit(replica="us-east/b1", entries=7, ok=ok)],
+        tenants=1,
+        books_equal=ok,
+        findings=[] if ok else ["log us-east/b1 at 5: the hash differs"],
+        digest="ab",
+        **READ,
+    )
+    node.says("/v1/audit", audit)
+    ended, out, err = ends(capsys, "audit")
+    assert ended == code
+    assert ("BROKEN" in out, "the hash differs" in out) == (not ok, not ok)
+    assert err == ([] if ok else ["creditmesh: the audit of us-east found 1 faults"])
+
+
+ENTRY = wire.ExportedEntry(
+    replica="us-east/b1",
+    seq=3,
+    hlc=(5, 0),
+    clock={"us-east/b1": 3},
+    tenant="acme",
+    kind="hold",
+    key="k",
+    request=None,
+    body={"amount": 1},
+    postings={"lot/l1": -1, "held/c1": 1},
+    outcome="applied",
+    result=None,
+    prev="00",
+    hash="11",
+)
+
+
+def test_an_export_says_how_to_go_on_and_goes_on_in_the_same_file(
+    node: ScriptedNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = msgspec.json.encode(ENTRY) + b"\n"
+    node.replies["/v1/entries"] = (200, line)
+    code, out, err = ends(capsys, "export")
+    assert (code, out.encode()) == (0, line)
+    assert err[0].startswith("1 entries; to go on from here: --after ")
+    token = err[0].rpartition(" ")[2]
+    assert ends(capsys, "export --file log.ndjson")[0] == 0
+    assert ends(capsys, f"export --file log.ndjson --after {token}")[0] == 0
+    assert Path("log.ndjson").read_bytes() == 2 * line
+    assert node.asked[-1][0] == f"/v1/entries?after={token}"
+
+
+def test_an_export_does_not_overwrite_a_file(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("log.ndjson").write_text("precious")
+    code, _, err = ends(capsys, "export --file log.ndjson")
+    assert (code, node.asked, Path("log.ndjson").read_text()) == (2, [], "precious")
+    assert "is there already" in err[0]
+
+
+def test_an_export_that_breaks_off_says_where_to_go_on(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
+    node.replies["/v1/entries"] = (200, msgspec.json.encode(ENTRY) + b"\n{")
+    code, out, err = ends(capsys, "export")
+    assert code == 3
+    assert len(out.splitlines()) == 1
+    assert err[0].startswith("creditmesh: broke off after 1 entries")
+    assert "--after " in err[0]
+
+
+def test_the_trail_of_a_tenant(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
+    node.says(
+        "/v1/tenants/acme/entries",
+        wire.EntriesReply(tenant="acme", entries=[ENTRY], has_more=False, next=None, **READ),
+    )
+    _, out, _ = ends(capsys, "entries acme --limit 5")
+    assert "00:00:00.005 us-east/b1:3 hold applied lot/l1 −1 held/c1 +1" in [
+        " ".join(row.split()) for row in out.splitlines()
+    ]
+    assert node.asked[0][0] == "/v1/tenants/acme/entries?limit=5"
