@@ -51,7 +51,7 @@ def may_go_into_debt(command: Command) -> bool:
 
 @given(days)
 def test_what_one_region_accepts_does_what_was_asked(day: list[tuple[int, Command]]) -> None:
-    account, now = Account(), START_MS
+    account, replica, now = Account(), Account(), START_MS
     for seq, (step_ms, command) in enumerate(day, start=1):
         now += step_ms
         key = Key(f"k{seq}")
@@ -61,7 +61,10 @@ def test_what_one_region_accepts_does_what_was_asked(day: list[tuple[int, Comman
         if isinstance(operation, Refusal):
             continue
         debt_before = account.totals["debt"]
-        effect = account.apply(operation, Position(now << 16, "eu", "b1", seq), key, None)
+        place = Position(now << 16, "eu", "b1", seq)
+        effect = account.accept(operation, place, key, None)
+        assert effect == replica.apply(operation, place, key, None)
+        assert cells(account) == cells(replica)
         assert effect.outcome in (Outcome.APPLIED, Outcome.OVERRUN)
         if not may_go_into_debt(command):
             assert account.totals["debt"] >= debt_before
