@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from creditmesh import AsyncClient, wire
-from node.cli.moment import parse_time, shown_clock
+from node.cli.moment import parse_time, shown_time
 from node.cli.output import Format, amount, console, print_json, table
 from node.cli.reach import Node, on_node
 from node.cli.story import STATE_STYLES, tell
@@ -48,15 +48,12 @@ def list_conflicts(
 
 def conflict_table(conflicts: list[wire.Conflict]) -> Table:
     """Conflicts, one to a line."""
-    shown = table("time", "kind", "state", "tenant", "loser", "rivals#", "amount#", "debt#", "id")
+    shown = table("time (UTC)", "tenant", "state", "amount#", "debt#", "id: region, boot, entry, kind")
     for conflict in conflicts:
         shown.add_row(
-            shown_clock(conflict.loser.hlc[0]),
-            conflict.kind.value,
-            Text(conflict.state.value, style=STATE_STYLES[conflict.state]),
+            shown_time(conflict.loser.hlc[0] // 1000 * 1000).removesuffix("Z"),
             conflict.tenant,
-            f"{conflict.loser.kind} in {conflict.loser.region}",
-            amount(conflict.rival_count),
+            Text(conflict.state.value, style=STATE_STYLES[conflict.state]),
             amount(conflict.amount),
             amount(conflict.debt),
             conflict.id,

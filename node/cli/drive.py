@@ -16,6 +16,7 @@ from creditmesh.replay import Pace, Scheduler, TraceClock, give
 from creditmesh.workload import Job, PlannedGrant
 from node.cli.exits import REFUSED, Stop
 from node.cli.proof import Log, findings, unequal_digests
+from replication.clock import encode_token
 
 Clients = Mapping[str, AsyncClient]
 """One client for each region, that asks its node and no other."""
@@ -212,13 +213,13 @@ async def prove(
     counts: dict[str, int] = {}
     wrong: list[str] = []
     for region, client in clients.items():
-        before = None if began is None else began[region]
-        log = Log(region, {} if before is None else dict(before.clock))
-        async for entry in client.export(after=None if before is None else before.as_of):
+        before = {} if began is None else began[region].clock
+        log = Log(region, dict(before))
+        async for entry in client.export(after=encode_token(before) if before else None):
             log.add(entry)
         debts = {debt.tenant: debt.debt for debt in (await client.debts()).debts}
         counts[region] = len(log.kept)
-        wrong += findings(log, records, debts if before is None else None)
+        wrong += findings(log, records, debts if began is None else None)
     return counts, wrong
 
 

@@ -167,7 +167,10 @@ async def _export(node: Node, after: str | None, clock: VectorClock, write: Call
 
 
 def _go_on(clock: VectorClock) -> str:
-    return f"; to go on from here: --after {encode_token(clock)}" if clock else ""
+    try:
+        return f"; to go on from here: --after {encode_token(clock)}" if clock else ""
+    except TokenError as error:
+        return f"; there is no --after to go on from here: {error}"
 
 
 def audit(node: Node) -> None:

@@ -1,6 +1,6 @@
 """What commands print: tables for people, the wire's own structs for programs, and where colour may be.
 
-Results go to stdout, everything else to stderr. Away from a terminal there is no colour and the width is 100 columns.
+Results go to stdout, everything else to stderr. Away from a terminal there is no colour and the width is 120 columns.
 """
 
 from enum import StrEnum
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-PLAIN_WIDTH: Final = 100
+PLAIN_WIDTH: Final = 120
 
 
 class Format(StrEnum):

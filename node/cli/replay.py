@@ -29,8 +29,8 @@ from node.cli.progress import Teller
 from node.cli.reach import DEFAULT_CONFIG, Config, url_of
 from node.config import ClusterConfig, load
 
-FRACTION: Final = 0.9
-"""Tenants get credit for so much of their jobs: towards the end some run short."""
+FRACTION: Final = 1.2
+"""Tenants get credit for so much of what their jobs use: estimates are too high, and lots expire."""
 
 HEAD_START_MS: Final = 1_500
 """Time for the grants to be given and heard of, before the first job starts."""
