@@ -50,7 +50,9 @@ _COMPENSATED_AT_ONCE: Final = 500
 _CHECKPOINT_ENTRIES: Final = 256
 _CHECKPOINT_BOOKS: Final = 64
 _SCANNED_AT_ONCE: Final = 500
-_CEILING_AHEAD_MS: Final = 10_000
+_CEILING_AHEAD_MS: Final = 2_000
+"""A boot begins its clock at the ceiling that it finds, so this is how far ahead of its peers it may be at first."""
+
 
 
 class Accepted(Struct, frozen=True, gc=False):
@@ -559,8 +561,9 @@ class Region:
 
     def _raise_ceiling(self, now: int) -> None:
         """Keep the ceiling on disk well above what may soon be promised."""
-        if ms_of(self._ceiling_written) < now + _CEILING_AHEAD_MS // 2:
-            self._ceiling_written = hlc_at(now + _CEILING_AHEAD_MS)
+        ahead_ms = min(_CEILING_AHEAD_MS, self.settings.max_clock_drift_ms // 2)
+        if ms_of(self._ceiling_written) < now + ahead_ms // 2:
+            self._ceiling_written = hlc_at(now + ahead_ms)
             self._overlay.put(Table.META, b"ceiling", pack(self._ceiling_written))
 
     # -- sums over tenants ------------------------------------------------------------------------------------------
