@@ -33,6 +33,7 @@ check: $(STAMP)  ## everything that must pass: style, types, imports, tests
 
 bench: $(STAMP)  ## measure the figures that the documents quote
 	$(BIN)/python -m bench.reservations
+	$(BIN)/python -m bench.stages
 	$(BIN)/python -m bench.catchup
 
 clean:  ## remove what was installed and cached; data in var/ stays

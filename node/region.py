@@ -54,7 +54,6 @@ _CEILING_AHEAD_MS: Final = 2_000
 """A boot begins its clock at the ceiling that it finds, so this is how far ahead of its peers it may be at first."""
 
 
-
 class Accepted(Struct, frozen=True, gc=False):
     """A command that stands: its entry, and whether the entry is an earlier one that had the same key."""
 
