@@ -1,6 +1,7 @@
 """A cluster to show things on: three regions on free ports of this machine, in one directory, links that can be cut."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Final, TextIO
 from creditmesh import AsyncClient, wire
 from creditmesh.testing import free_ports
 from node.cli.children import Children, OnLine, serve_options
-from node.cli.exits import REFUSED, Stop
+from node.cli.exits import INTERRUPTED, REFUSED, Stop
 from node.cli.progress import Teller
 from node.cli.reach import url_of
 from node.config import ClusterConfig, load
@@ -18,6 +19,9 @@ from node.config import ClusterConfig, load
 REGIONS: Final = ("us-east", "eu-west", "ap-south")
 LAST_WORDS: Final = 5
 """Lines of a dead node's log that are shown."""
+
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +83,34 @@ def _writer(logs: Mapping[str, TextIO]) -> OnLine:
 
 @asynccontextmanager
 async def _watched(children: Children, place: Path) -> AsyncIterator[None]:
-    """Cancels the block if a node dies, and says which."""
+    """Cancels the block if a node dies, and says which; and on a signal, so that no node is left behind."""
     body = asyncio.current_task()
     assert body is not None
+    ended: list[Stop] = []
+
+    def end(why: Stop) -> None:
+        ended.append(why)
+        body.cancel()
+
+    def died(task: asyncio.Task[tuple[str, int]]) -> None:
+        if not task.cancelled():
+            region, code = task.result()
+            said = " / ".join((place / f"{region}.log").read_text().splitlines()[-LAST_WORDS:])
+            end(Stop(REFUSED, f"the node of {region} ended with exit code {code}; its last words: {said}"))
+
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, end, Stop(INTERRUPTED, "interrupted"))
     watching = asyncio.create_task(children.until_one_dies())
-    watching.add_done_callback(lambda task: None if task.cancelled() else body.cancel())
+    watching.add_done_callback(died)
     try:
         yield
     except asyncio.CancelledError:
-        if not watching.done():
+        if not ended:
             raise
         body.uncancel()
-        region, code = watching.result()
-        said = " / ".join((place / f"{region}.log").read_text().splitlines()[-LAST_WORDS:])
-        raise Stop(REFUSED, f"the node of {region} ended with exit code {code}; its last words: {said}") from None
+        raise ended[0] from None
     finally:
         watching.cancel()
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
