@@ -13,7 +13,6 @@ from creditmesh.errors import (
     LotClosed,
     NotFound,
     ProtocolError,
-    RefundExceedsUsage,
     ReservationEnded,
     Unavailable,
 )
@@ -35,7 +34,6 @@ __all__ = [
     "LotClosed",
     "NotFound",
     "ProtocolError",
-    "RefundExceedsUsage",
     "ReservationEnded",
     "Retry",
     "Unavailable",

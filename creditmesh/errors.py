@@ -59,10 +59,6 @@ class IdInUse(ApiError):
     """409: another request has already made a lot or claim of this name."""
 
 
-class RefundExceedsUsage(ApiError):
-    """409: more than the claim has used and not been given back."""
-
-
 class IdempotencyMismatch(ApiError):
     """422: the key belongs to an earlier request with another body."""
 
@@ -99,7 +95,6 @@ BY_KIND: Final[dict[str, type[ApiError]]] = {
     ProblemKind.RESERVATION_ENDED: ReservationEnded,
     ProblemKind.LOT_CLOSED: LotClosed,
     ProblemKind.ALREADY_EXISTS: IdInUse,
-    ProblemKind.REFUND_EXCEEDS_USAGE: RefundExceedsUsage,
     ProblemKind.IDEMPOTENCY_MISMATCH: IdempotencyMismatch,
 }
 

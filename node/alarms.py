@@ -18,7 +18,6 @@ class AlarmKind(StrEnum):
     MALFORMED = "malformed"
     NO_RIVAL = "difference-without-rival"
     LATE = "entry-before-the-frontier"
-    CORRUPT = "corrupt-entry"
 
 
 class Alarm(Struct, gc=False):

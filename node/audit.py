@@ -21,6 +21,7 @@ from ledger.timeline import BEGINNING, Timeline
 from node.book import LedgerBook
 from node.digest import tenant_digest
 from node.region import Region
+from node.store.errors import DamagedStore
 from replication.entry import EntryError, LogHead, open_sealed
 from replication.filed import Filed
 
@@ -96,7 +97,7 @@ def _follow_logs(region: Region, result: AuditResult) -> Iterator[None]:
                     result.entries += 1
                     if result.entries % _SLICE_ENTRIES == 0:
                         yield
-    except EntryError as error:
+    except (EntryError, DamagedStore) as error:
         result.findings.append(f"the journal cannot be read to its end: {error}")
         return
     for replica, count in held.items():

@@ -6,6 +6,7 @@ reached. What the frames mean is decided in `node.links`.
 
 import asyncio
 import random
+import time
 from contextlib import suppress
 from typing import Final
 
@@ -15,13 +16,12 @@ from aiohttp import web
 
 from node.config import RegionConfig
 from node.runtime import Node, wall_ms
-from node.store.errors import StorageError
 from replication.codec import MAX_FRAME_BYTES, FrameError, decode, encode
 from replication.gossip import Close, Session
 
 PATH: Final = "/v1/peer"
 _FIRST_PAUSE_SECONDS: Final = 0.1
-_LONGEST_PAUSE_SECONDS: Final = 5.0
+_LONGEST_PAUSE_SECONDS: Final = 2.0
 _CONNECT_SECONDS: Final = 5.0
 _CLOSE_SECONDS: Final = 1.0
 
@@ -91,14 +91,17 @@ class Peers:
         async with aiohttp.ClientSession(timeout=timeout) as http:
             while True:
                 if not self._node.links.peers[peer.name].is_cut:
+                    linked_at = time.monotonic()
                     try:
                         async with http.ws_connect(
                             f"http://{peer.peer_listen}{PATH}", max_msg_size=MAX_FRAME_BYTES + 1, compress=0
                         ) as socket:
-                            if await self._talk(socket):
-                                pause = _FIRST_PAUSE_SECONDS
+                            await self._talk(socket)
                     except (aiohttp.ClientError, OSError, TimeoutError):
                         pass
+                    # A link that ends soon again was not wanted at the other end: come back later.
+                    if time.monotonic() - linked_at > _LONGEST_PAUSE_SECONDS:
+                        pause = _FIRST_PAUSE_SECONDS
                 self._wake[peer.name].clear()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause * random.uniform(0.5, 1.0)):
@@ -106,8 +109,8 @@ class Peers:
                         pause = _FIRST_PAUSE_SECONDS
                 pause = min(_LONGEST_PAUSE_SECONDS, 2 * pause)
 
-    async def _talk(self, socket: Socket) -> bool:
-        """Hold a conversation until the link ends; whether it ever became one."""
+    async def _talk(self, socket: Socket) -> None:
+        """Hold a conversation until the link ends."""
         node = self._node
         session = node.links.open(wall_ms())
         link = self._links[session] = _Link(socket)
@@ -126,7 +129,6 @@ class Peers:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
             self._send()
-        return bool(session.region)
 
     def _receive(self, session: Session, data: bytes) -> None:
         node = self._node
@@ -139,7 +141,7 @@ class Peers:
         else:
             try:
                 node.links.receive(session, frame, wall_ms())
-            except StorageError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the end
                 node.committer.fail(error)
                 return
             node.committer.kick()

@@ -46,6 +46,7 @@ def serve(config: NodeConfig) -> int:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
@@ -101,7 +102,7 @@ async def _until_told_to_stop(node: Node) -> int:
     await asyncio.wait({stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     if failing.done():
-        log.critical("storage failed", region=node.name, error=str(failing.result()))
+        log.critical("stopped by an error", region=node.name, error=str(failing.result()))
         return EXIT_FAILED
     failing.cancel()
     log.info("stopping", region=node.name)

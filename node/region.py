@@ -24,7 +24,7 @@ from msgspec import Struct
 from conflict.compensate import compensations
 from conflict.contest import Contest
 from conflict.report import Report, loser_in
-from ledger.account import Effect
+from ledger.account import RULES, Effect
 from ledger.admission import Reason, Refusal, admit, invalid
 from ledger.claim import Claim, ClaimState
 from ledger.command import Command, GrantCredit, fingerprint
@@ -37,12 +37,13 @@ from node.book import LedgerBook, stored_debt
 from node.digest import MODULUS, shown, tenant_digest
 from node.schedule import Due, Schedule
 from node.settings import RegionSettings
+from node.store.errors import DamagedStore, ForeignDirectory
 from node.store.journal import Journal, filed_of
 from node.store.kv import Overlay, Table, Write
 from node.store.rows import decode_claim, decode_lot, pack, place_key, place_of, tenant_of, unpack
 from replication.clock import Hlc, VectorClock, hlc_at, ms_of
 from replication.delivery import Delivered, Delivery
-from replication.entry import VERSION, Entry, LogHead, Malformed, hash_of, seal
+from replication.entry import VERSION, Entry, EntryError, LogHead, Malformed, hash_of, seal
 from replication.filed import Filed
 
 _DUE_AT_ONCE: Final = 200
@@ -134,6 +135,14 @@ class Region:
 
     def _read_logs(self) -> tuple[dict[str, LogHead], list[list[tuple[Filed, bytes]]]]:
         """The heads of all logs, and the entries behind the low-water commit, commit by commit, with their hashes."""
+        stored = self._overlay.get(Table.META, b"rules")
+        if stored is None:
+            self._overlay.put(Table.META, b"rules", pack(RULES))
+        elif unpack(stored) != RULES:
+            raise ForeignDirectory(
+                f"the directory was written under rules {unpack(stored)} of the ledger, this program has rules {RULES};"
+                " start with an empty directory: what the peers hold comes back from them"
+            )
         heads: dict[str, LogHead] = {}
         low = self._overlay.get(Table.META, b"low")
         if low is not None:
@@ -145,7 +154,12 @@ class Region:
             entries = [filed for run in runs for filed in filed_of(run, commit)]
             for filed, digest in entries:
                 replica = filed.entry.replica
-                heads.setdefault(replica, LogHead(replica)).extend(filed.entry, digest)
+                try:
+                    heads.setdefault(replica, LogHead(replica)).extend(filed.entry, digest)
+                except EntryError as error:
+                    raise DamagedStore(
+                        f"commit {commit} of the journal does not follow those before it: {error}"
+                    ) from None
             behind.append(entries)
         return heads, behind
 
@@ -321,33 +335,35 @@ class Region:
         """Do what is due at `now`; what is left over waits for the next tick."""
         if self._scans:
             self._scan_for_due()
-        self._apply(self.delivery.retry(now), now)
-        for due_at, due, tenant, name in self._schedule.take_due(self.present(now), _DUE_AT_ONCE):
+        self._retry(now)
+        for due_at, due, tenant, name in self._schedule.take_due(now, _DUE_AT_ONCE):
             self._look_at(due_at, due, tenant, name, now)
         self._compensate(now)
         self._checkpoint(now)
         self._forget_idle()
         self._raise_ceiling(now)
 
-    def next_due(self) -> int | None:
-        """When the schedule next has something, in ms."""
-        return self._schedule.next_at()
+    def _retry(self, now: int) -> None:
+        """Apply what waited for our clock; that it still waits has been said."""
+        delivered = self.delivery.retry(now)
+        delivered.alarms = [alarm for alarm in delivered.alarms if alarm.kind.value != AlarmKind.CLOCK_AHEAD.value]
+        self._apply(delivered, now)
 
     def _look_at(self, due_at: int, due: Due, tenant: TenantId, name: str, now: int) -> None:
         book = self._book(tenant, now)
-        present = self.present(now)
         if due is Due.LEASE:
             claim = book.account.claim(ClaimId(name))
             if claim is None or claim.state is not ClaimState.OPEN:
                 return
-            if claim.lease_until > present:
+            if claim.lease_until > now:
                 self._schedule.add(claim.lease_until, Due.LEASE, tenant, name)
                 return
-            self._append(book, Lapse(claim.id, present), None, None, now)
+            self._append(book, Lapse(claim.id, now), None, None, now)
             self.counts.lapsed += 1
             return
         lot = book.account.lots.get(LotId(name))
-        if lot is None or lot.state is not LotState.OPEN:
+        if lot is None or lot.state is not LotState.OPEN or lot.granted.region != self.settings.region:
+            # A lot of the same name that another region granted earlier is that region's to look after.
             return
         if due is Due.START:
             if lot.remaining and book.account.totals[DEBT]:

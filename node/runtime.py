@@ -4,8 +4,9 @@ One asyncio loop decides, one thread writes. While a batch is being made durable
 with load and an idle node answers after one flush. A reply leaves, and peers hear of an entry, only after the commit
 that holds it.
 
-Any unexplained storage error is the end of the process: it refuses everything from then on, says why, and exits; what
-was acknowledged is on disk.
+Any unexplained storage error is the end of the process, and so is anything unexpected while state is being changed, for
+then nobody knows what it is worth: the node refuses everything from then on, says why, and exits; what was acknowledged
+is on disk.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, TypeVar
 
+import structlog
 from msgspec import Struct
 
 from ledger.admission import Refusal
@@ -30,7 +32,7 @@ from node.metrics import Gauges, Metrics
 from node.region import Accepted, Region
 from node.store.errors import StorageError
 from node.store.lmdb_disk import LmdbDisk
-from replication.clock import VectorClock, descends, encode_token, essential, ms_of
+from replication.clock import VectorClock, descends, encode_token, essential, merge, ms_of
 from replication.entry import open_sealed
 from replication.filed import Filed
 
@@ -40,6 +42,8 @@ _EXPORTED_AT_ONCE: Final = 200
 _EXPORTED_BYTES_AT_ONCE: Final = 256 * 1024
 
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 
 def wall_ms() -> int:
@@ -94,7 +98,7 @@ class Committer:
         self._kicked = False
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._begun_at = 0.0
-        self.failure: asyncio.Future[StorageError] = self._loop.create_future()
+        self.failure: asyncio.Future[Exception] = self._loop.create_future()
         self.on_durable: Callable[[list[bytes]], None] = lambda _: None
 
     @property
@@ -119,10 +123,12 @@ class Committer:
             self._kicked = True
             self._loop.call_soon(self._commit)
 
-    def fail(self, error: StorageError) -> None:
+    def fail(self, error: Exception) -> None:
         """Stop for good: nobody is told anything but why."""
         if self.failure.done():
             return
+        if not isinstance(error, StorageError):
+            log.critical("broken", region=self._region.settings.region, exc_info=error)
         self.failure.set_result(error)
         while self._waiting:
             _, future = self._waiting.popleft()
@@ -141,8 +147,9 @@ class Committer:
             self._busy = True
             self._begun_at = time.perf_counter()
             self._disk.commit(batch, self._done)
-            self._metrics.batch_sealed(count)
-        except StorageError as error:
+            if count:
+                self._metrics.batch_sealed(count)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the end
             self.fail(error)
 
     def _done(self, error: StorageError | None) -> None:
@@ -183,9 +190,11 @@ class Node:
         self.on_outgoing: Callable[[], None] = _nothing
         self.on_link_set: Callable[[str], None] = _nothing
         self._disk = disk
+        self._started_at = wall_ms()
         self._low_on_disk = False
         self._moved = asyncio.Event()
         self._fresh: list[bytes] = []
+        self._is_push_due = False
         self._ticking: asyncio.Task[None] | None = None
         self.committer.on_durable = self._became_durable
 
@@ -203,8 +212,8 @@ class Node:
         with suppress(Unavailable):
             await self._all_durable()
 
-    async def failed(self) -> StorageError:
-        """Return when the store has failed and the process must end."""
+    async def failed(self) -> Exception:
+        """Return, with the reason, when the process must end."""
         return await asyncio.shield(self.committer.failure)
 
     async def _tick_for_ever(self) -> None:
@@ -218,7 +227,7 @@ class Node:
                 now = wall_ms()
                 self.region.tick(now)
                 self.links.tick(now)
-            except StorageError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the end
                 self.committer.fail(error)
                 return
             self.on_outgoing()
@@ -229,11 +238,13 @@ class Node:
         """Something landed: wake who waits for it, and after a moment, in which more may land, tell the peers."""
         self._moved.set()
         self._moved = asyncio.Event()
-        if not self._fresh:
-            asyncio.get_running_loop().call_later(self.config.timing.push_delay_ms / 1000, self._push)
         self._fresh += fresh
+        if not self._is_push_due:
+            self._is_push_due = True
+            asyncio.get_running_loop().call_later(self.config.timing.push_delay_ms / 1000, self._push)
 
     def _push(self) -> None:
+        self._is_push_due = False
         fresh, self._fresh = self._fresh, []
         self.links.push(fresh, wall_ms())
         self.links.acknowledge(wall_ms())
@@ -251,7 +262,7 @@ class Node:
             raise Unavailable("; ".join(self.not_ready()))
         try:
             outcome = self.region.submit(tenant, command, key, wall_ms())
-        except StorageError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the end
             raise self._stopped_by(error) from None
         if isinstance(outcome, Accepted):
             await self.committer.durable(outcome.filed.commit)
@@ -287,9 +298,9 @@ class Node:
         except StorageError as error:
             raise self._stopped_by(error) from None
 
-    def _stopped_by(self, error: StorageError) -> Unavailable:
+    def _stopped_by(self, error: Exception) -> Unavailable:
         self.committer.fail(error)
-        return Unavailable(str(error))
+        return Unavailable(f"the node stops: {error}")
 
     async def caught_up(self, clock: VectorClock, timeout_ms: int) -> bool:
         """Wait until everything that `clock` covers is durable here; False if that takes longer than `timeout_ms`."""
@@ -312,7 +323,7 @@ class Node:
         """Why writes are not taken; empty when they are."""
         reasons = []
         if self.committer.failure.done():
-            reasons.append(f"the store has failed: {self.committer.failure.result()}")
+            reasons.append(f"the node stops: {self.committer.failure.result()}")
         if self._low_on_disk:
             reasons.append(
                 f"less than {self.config.store.min_free_bytes:,} bytes are free for {self.config.region.data};"
@@ -321,9 +332,13 @@ class Node:
         return reasons
 
     async def export(self, after: VectorClock) -> AsyncIterator[tuple[Filed, bytes]]:
-        """Every durable entry that `after` does not cover, with its hash, causes before consequences."""
+        """Every durable entry that `after` does not imply, with its hash, causes before consequences."""
         await self._all_durable()
         known = dict(after)
+        for replica, count in after.items():
+            # Whoever has applied an entry has applied all that it had seen; tokens leave that out.
+            last = self.region.journal.find(replica, count)
+            known = known if last is None else merge(known, last.others)
         held = dict(self.region.durable)
         clocks: dict[str, VectorClock] = {}
         while page := self.region.journal.page(held, known, _EXPORTED_AT_ONCE, _EXPORTED_BYTES_AT_ONCE):
@@ -409,9 +424,8 @@ class Node:
                 peer.region: (now - peer.heard_at) / 1000 for peer in peers if peer.heard_at is not None
             },
             frontier_age_seconds={
-                name: max(0, now - ms_of(promise)) / 1000
+                name: max(0, now - (ms_of(promise) or self._started_at)) / 1000
                 for name, promise in self.links.frontier.counted.items()
-                if promise
             },
             clock_offset_seconds={
                 peer.region: (ms_of(peer.hlc) - peer.heard_at) / 1000 for peer in peers if peer.heard_at and peer.hlc

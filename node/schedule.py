@@ -36,10 +36,6 @@ class Schedule:
         """Look at `name` at `at` (ms)."""
         heappush(self._heap, (at, due, tenant, name))
 
-    def next_at(self) -> int | None:
-        """When the next item is due, in ms."""
-        return self._heap[0][0] if self._heap else None
-
     def take_due(self, now: int, at_most: int) -> list[Item]:
         """Up to `at_most` items due at `now` (ms), the earliest first; they leave the schedule."""
         taken: list[Item] = []

@@ -122,17 +122,25 @@ class World:
         self.now += ms
 
     def settle(self, rounds: int = 60) -> None:
-        """Heal everything and let all that is due happen."""
+        """Heal everything and let all that is due happen, for `rounds` rounds and until nothing is under way."""
         self.cut.clear()
         for _ in range(rounds):
-            self.pass_time(200)
+            self._round()
+        for _ in range(rounds):
+            if not any(member.region.unsettled_count for member in self.members.values()):
+                return
+            self._round()
+        raise AssertionError("the regions do not come to rest")
+
+    def _round(self) -> None:
+        self.pass_time(200)
+        for name in self.names:
+            self.tick(name)
+            self.land(name)
+        while self.wire:
+            self.deliver()
             for name in self.names:
-                self.tick(name)
                 self.land(name)
-            while self.wire:
-                self.deliver()
-                for name in self.names:
-                    self.land(name)
 
     # -- what a test looks at ---------------------------------------------------------------------------------------
 

@@ -95,7 +95,7 @@ class Conflict(Reply, frozen=True, kw_only=True):
     amount: int
     """How much credit moved otherwise than recorded."""
     debt: int
-    """How much of it nobody's lot covers, now."""
+    """How much more debt canonical order made of it; ``state`` says whether it has been repaid."""
     compensations: list[CompensatingEntry]
     detected_at: int | None
     """The time of the first compensation; null until that entry is known here."""

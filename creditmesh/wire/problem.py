@@ -16,16 +16,12 @@ class ProblemKind(StrEnum):
     """The last part of a problem's ``type``."""
 
     INVALID_REQUEST = "invalid-request"
-    UNAUTHORIZED = "unauthorized"
     INSUFFICIENT_CREDIT = "insufficient-credit"
-    FORBIDDEN = "forbidden"
     NOT_FOUND = "not-found"
     METHOD_NOT_ALLOWED = "method-not-allowed"
-    NOT_ACCEPTABLE = "not-acceptable"
     RESERVATION_ENDED = "reservation-ended"
     LOT_CLOSED = "lot-closed"
     ALREADY_EXISTS = "already-exists"
-    REFUND_EXCEEDS_USAGE = "refund-exceeds-usage"
     PAYLOAD_TOO_LARGE = "payload-too-large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
     IDEMPOTENCY_MISMATCH = "idempotency-mismatch"
@@ -35,16 +31,12 @@ class ProblemKind(StrEnum):
 
 STATUS: Final[dict[ProblemKind, int]] = {
     ProblemKind.INVALID_REQUEST: 400,
-    ProblemKind.UNAUTHORIZED: 401,
     ProblemKind.INSUFFICIENT_CREDIT: 402,
-    ProblemKind.FORBIDDEN: 403,
     ProblemKind.NOT_FOUND: 404,
     ProblemKind.METHOD_NOT_ALLOWED: 405,
-    ProblemKind.NOT_ACCEPTABLE: 406,
     ProblemKind.RESERVATION_ENDED: 409,
     ProblemKind.LOT_CLOSED: 409,
     ProblemKind.ALREADY_EXISTS: 409,
-    ProblemKind.REFUND_EXCEEDS_USAGE: 409,
     ProblemKind.PAYLOAD_TOO_LARGE: 413,
     ProblemKind.UNSUPPORTED_MEDIA_TYPE: 415,
     ProblemKind.IDEMPOTENCY_MISMATCH: 422,

@@ -18,16 +18,12 @@ RETRY_AFTER_S: Final = 1
 
 TITLES: Final[dict[ProblemKind, str]] = {
     ProblemKind.INVALID_REQUEST: "The request makes no sense",
-    ProblemKind.UNAUTHORIZED: "A token is needed",
     ProblemKind.INSUFFICIENT_CREDIT: "Not enough credit",
-    ProblemKind.FORBIDDEN: "The token does not allow this",
     ProblemKind.NOT_FOUND: "No such thing here",
     ProblemKind.METHOD_NOT_ALLOWED: "The path does not take this method",
-    ProblemKind.NOT_ACCEPTABLE: "No representation is acceptable",
     ProblemKind.RESERVATION_ENDED: "The reservation has ended",
     ProblemKind.LOT_CLOSED: "The lot is closed",
     ProblemKind.ALREADY_EXISTS: "The name is taken",
-    ProblemKind.REFUND_EXCEEDS_USAGE: "More than was used",
     ProblemKind.PAYLOAD_TOO_LARGE: "The body is too large",
     ProblemKind.UNSUPPORTED_MEDIA_TYPE: "The body is in no known form",
     ProblemKind.IDEMPOTENCY_MISMATCH: "The idempotency key belongs to another request",

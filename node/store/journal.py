@@ -14,6 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from node.store.errors import DamagedStore
 from node.store.kv import Overlay, Table
 from node.store.rows import dot_key, number_key, number_of, pack, unpack
 from replication.clock import VectorClock
@@ -93,15 +94,12 @@ class Journal:
         return commit
 
     def runs(self, commit: int) -> list[Run]:
-        """The runs of one commit.
-
-        Raises `replication.entry.Malformed` if what is stored is not what was written.
-        """
+        """The runs of one commit. Raises `DamagedStore` if what is stored is not what was written."""
         known = self._recent.get(commit)
         if known is not None:
             return known
         value = self._overlay.get(Table.LOG, number_key(commit))
-        runs = _checked_runs(value) if value is not None else []
+        runs = _checked_runs(commit, value) if value is not None else []
         self._remember(commit, runs)
         return runs
 
@@ -110,7 +108,8 @@ class Journal:
         start = after_commit + 1
         while rows := self._overlay.scan(Table.LOG, number_key(start), None, _SCANNED_COMMITS):
             for key, value in rows:
-                yield number_of(key), _checked_runs(value)
+                commit = number_of(key)
+                yield commit, _checked_runs(commit, value)
             start = number_of(rows[-1][0]) + 1
 
     def commit_of(self, replica: str, seq: int) -> int | None:
@@ -178,11 +177,17 @@ class Journal:
             self._recent.popitem(last=False)
 
 
-def _checked_runs(value: bytes) -> list[Run]:
-    runs = [Run(*row) for row in unpack(value)]
-    for run in runs:
-        for sealed in run.entries:
-            check_hash(sealed)
+def _checked_runs(commit: int, value: bytes) -> list[Run]:
+    try:
+        runs = [Run(*row) for row in unpack(value)]
+        for run in runs:
+            for sealed in run.entries:
+                check_hash(sealed)
+    except (ValueError, TypeError) as error:
+        raise DamagedStore(
+            f"commit {commit} of the journal is not what was written: {error};"
+            " move the directory away and start again: what the peers hold comes back from them"
+        ) from None
     return runs
 
 
