@@ -9,6 +9,7 @@ Its id is derived from the loser's dot and the kind. Its life:
 found it out; it is None until that entry is known. Nothing in a report depends on where or when it is asked for.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
@@ -90,8 +91,8 @@ def loser_in(report: str) -> Dot | None:
             return None
 
 
-def build_report(contest: Contest, rivals: Rivals, owed_now: int) -> Report:
-    """Tell one conflict; `owed_now` is what the loser's claim owes in canonical state."""
+def build_report(contest: Contest, rivals: Rivals, first: Iterable[Filed], owed_now: int) -> Report:
+    """Tell one conflict; `first` are the entries of the first rivals, `owed_now` what the loser's claim owes by now."""
     entry = contest.loser.entry
     kind = contest.kind(rivals)
     debt = max(0, entry.postings.get(DEBT, 0) - contest.canonical.get(DEBT, 0))
@@ -111,7 +112,7 @@ def build_report(contest: Contest, rivals: Rivals, owed_now: int) -> Report:
         tenant=entry.tenant,
         loser=party(contest.loser),
         canonical_outcome=contest.outcome,
-        rivals=tuple(party(rival) for rival in rivals.first),
+        rivals=tuple(party(rival) for rival in first),
         rival_count=rivals.count,
         lots=lots,
         amount=debt or sum(abs(lot.canonical - lot.recorded) for lot in lots),

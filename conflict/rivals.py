@@ -19,9 +19,9 @@ MAX_RIVALS: Final = 16
 
 
 class Rivals(Struct, frozen=True, gc=False):
-    """The first rivals of a loser, how many there are, and what else about them decides the kind of the conflict."""
+    """Where the first rivals of a loser stand, how many there are, and what of them decides the conflict's kind."""
 
-    first: tuple[Filed, ...]
+    first: tuple[Position, ...]
     count: int
     revoked: tuple[LotId, ...]
     """The lots that rivals revoked."""

@@ -150,7 +150,8 @@ class LedgerBook:
         """The report of a contest as it stands."""
         claim = claim_of(contest.loser)
         state = self.account.claim(claim) if claim is not None else None
-        return build_report(contest, self.rivals(contest), state.debt if state is not None else 0)
+        rivals = self.rivals(contest)
+        return build_report(contest, rivals, map(self._found, rivals.first), state.debt if state is not None else 0)
 
     # -- entries come in --------------------------------------------------------------------------------------------
 
@@ -236,7 +237,7 @@ class LedgerBook:
         revoking, _ = revocations.of(loser, MAX_RIVALS)
         use = self.account.key_use(loser.entry.key) if loser.entry.key is not None else None
         rivals = Rivals(
-            tuple(self._found(place) for place in places),
+            tuple(places),
             count,
             tuple(revoke.lot for place in revoking if isinstance(revoke := self._found(place).operation, Revoke)),
             use is not None and use.request != loser.entry.request,
@@ -275,8 +276,7 @@ class LedgerBook:
 
     def _stored_rivals(self, stored: bytes) -> Rivals:
         *_, places, count, revoked, is_other_request = unpack(stored)
-        first = tuple(self._found(Position(*place)) for place in places)
-        return Rivals(first, count, tuple(revoked), is_other_request)
+        return Rivals(tuple(Position(*place) for place in places), count, tuple(revoked), is_other_request)
 
     # -- the checkpoint ---------------------------------------------------------------------------------------------
 
@@ -334,7 +334,7 @@ class LedgerBook:
         place = contest.loser.position
         rivals = self.rivals(contest)
         amends = [(tuple(part.position), part.postings) for part in contest.amends]
-        rival_places = [tuple(rival.position) for rival in rivals.first]
+        rival_places = [tuple(place) for place in rivals.first]
         self._overlay.put(
             Table.CONFLICTS,
             place_key(place),

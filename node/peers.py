@@ -152,7 +152,10 @@ class Peers:
         for session, item in self._node.links.take_outgoing():
             link = self._links.get(session)
             if isinstance(item, Close):
-                log.info("link closed", region=self._node.name, peer=session.region, reason=item.reason, text=item.text)
+                if session.region:
+                    log.info(
+                        "link closed", region=self._node.name, peer=session.region, why=item.reason, text=item.text
+                    )
                 self._node.links.lost(session)
             if link is not None:
                 link.outgoing.put_nowait(item if isinstance(item, Close) else encode(item))

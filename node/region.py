@@ -48,6 +48,7 @@ from replication.filed import Filed
 
 _DUE_AT_ONCE: Final = 200
 _COMPENSATED_AT_ONCE: Final = 500
+_CONTESTS_AT_ONCE: Final = 100
 _CHECKPOINT_ENTRIES: Final = 256
 _CHECKPOINT_BOOKS: Final = 64
 _SCANNED_AT_ONCE: Final = 500
@@ -397,6 +398,7 @@ class Region:
 
     def _compensate(self, now: int) -> None:
         """Post what this region owes to the books, for tenants that have been quiet, or unsettled for too long."""
+        looked_at = 0
         for book in list(self._merged.values()):
             assert book.quiet_since is not None
             assert book.unsettled_since is not None
@@ -406,6 +408,9 @@ class Region:
                 self._put_right(book, now)
                 book.quiet_since = book.unsettled_since = None
                 del self._merged[book.tenant]
+                looked_at += 1 + len(book.contests)
+                if looked_at > _CONTESTS_AT_ONCE:
+                    return
 
     def _put_right(self, book: LedgerBook, now: int) -> None:
         book.review()
