@@ -77,7 +77,8 @@ async def _demo(place: Path, trace: Path | None, seed: int, jobs: int) -> None:
         raise Stop(REFUSED, reason)
     console().print(
         Text(
-            "Every acknowledged operation is in every region's log exactly once; all regions hold the same state.",
+            "Every acknowledged operation is in every region's log exactly once;"
+            " all regions hold the same state and report the same conflicts.",
             style="bold green",
         )
     )

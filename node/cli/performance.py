@@ -28,6 +28,7 @@ from node.cli.drive import (
 from node.cli.exits import REFUSED, Stop
 from node.cli.plan import CUT_AT_S, HEAL_AT_S, PACE, TOP_UP_AT_S, Plan
 from node.cli.progress import Teller
+from node.cli.proof import unequal_reports
 from node.cli.replay import HEAD_START_MS
 from node.cli.testbed import Testbed
 
@@ -78,8 +79,10 @@ async def perform(plan: Plan, bed: Testbed, teller: Teller) -> Performance:
     agreed = await until_they_agree(bed.clients)
     teller.say("equal clocks, equal digests, no compensation due; reading every region's log from the first entry")
     exported, wrong = await prove(bed.clients, doings.records, None)
-    client = next(iter(bed.clients.values()))
-    return Performance(doings, await conflicts_of(client, 0), (await client.debts()).debts, agreed, exported, wrong)
+    told = {region: await conflicts_of(client, 0) for region, client in bed.clients.items()}
+    wrong += unequal_reports({region: found.listed for region, found in told.items()})
+    client, found = next(iter(bed.clients.values())), next(iter(told.values()))
+    return Performance(doings, found, (await client.debts()).debts, agreed, exported, wrong)
 
 
 async def _give(plan: Plan, bed: Testbed, clock: TraceClock, doings: Doings) -> None:
@@ -99,6 +102,10 @@ async def _incidents(plan: Plan, bed: Testbed, clock: TraceClock, doings: Doings
     teller.say(f"{alone} is cut off from the other two; all three go on spending", "bold yellow")
     await _until(clock, (CUT_AT_S + HEAL_AT_S) / 2)
     doings.add(await _staged(alone, bed))
+    teller.say(
+        f"staged, on tenants of their own: {REPEATED} requests repeated in another region under the same key,"
+        " and a lot revoked in one region that the other spends"
+    )
     await _until(clock, HEAL_AT_S)
     await bed.set_links(alone, wire.LinkState.OPEN)
     teller.say(f"the links of {alone} are open again", "bold green")

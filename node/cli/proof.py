@@ -145,6 +145,19 @@ def unequal_digests(digests: dict[str, str | None]) -> list[str]:
     return ["the digests differ: " + ", ".join(f"{region} {digest}" for region, digest in sorted(digests.items()))]
 
 
+def unequal_reports(told: dict[str, list[wire.Conflict]]) -> list[str]:
+    """A finding for each region that reports other conflicts than the first, or the same ones otherwise."""
+    (first, expected), *others = told.items()
+    by_id = {conflict.id: conflict for conflict in expected}
+    wrong = []
+    for region, listed in others:
+        reported = {conflict.id: conflict for conflict in listed}
+        differ = [name for name in sorted({*by_id, *reported}) if by_id.get(name) != reported.get(name)]
+        if differ:
+            wrong.append(f"{first} and {region} tell {len(differ)} conflicts differently: {differ[0]}")
+    return wrong
+
+
 def shown(dot: Dot) -> str:
     """A dot as people write it."""
     return f"{dot.replica}:{dot.seq}"

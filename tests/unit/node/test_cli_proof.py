@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import structs
 
 from creditmesh import Dot, wire
 from creditmesh.history import Ending, Record
-from node.cli.proof import AT_MOST, FIRST_PREV, Log, findings, unequal_digests
+from node.cli.proof import AT_MOST, FIRST_PREV, Log, findings, unequal_digests, unequal_reports
+from tests.unit.node.cli_story import OVERSPEND
 
 EAST = "us-east/b1"
 WEST = "eu-west/b1"
@@ -169,3 +171,12 @@ def test_unequal_digests_are_found(digest: str | None) -> None:
 
 def test_digests_that_nobody_says_are_not_equal() -> None:
     assert unequal_digests({"us-east": None, "eu-west": None})
+
+
+def test_a_region_that_tells_a_conflict_otherwise_or_not_at_all_is_found() -> None:
+    assert unequal_reports({"us-east": [OVERSPEND], "eu-west": [OVERSPEND]}) == []
+    otherwise = msgspec.structs.replace(OVERSPEND, debt=1)
+    assert unequal_reports({"us-east": [OVERSPEND], "eu-west": [otherwise], "ap-south": []}) == [
+        f"us-east and eu-west tell 1 conflicts differently: {OVERSPEND.id}",
+        f"us-east and ap-south tell 1 conflicts differently: {OVERSPEND.id}",
+    ]
