@@ -11,8 +11,8 @@ from enum import StrEnum
 
 from conflict.rivals import Rivals
 from ledger.account import Effect
-from ledger.operation import Capture, Lapse, Refund, Release, Renew, Revoke
-from ledger.posting import DEBT, LOT_PREFIX, Outcome, Postings, subtract
+from ledger.operation import Capture, Debit, Hold, Lapse, Refund, Release, Renew, Revoke
+from ledger.posting import DEBT, LOT_PREFIX, USED, Outcome, Postings, subtract, total
 from replication.filed import Filed
 
 
@@ -20,7 +20,7 @@ class Kind(StrEnum):
     """What happened to the loser, canonical effect against recorded."""
 
     OVERSPEND = "overspend"
-    """More debt: the credit was spent earlier in canonical order."""
+    """More debt: what it spent was spent earlier in canonical order."""
     DUPLICATE = "duplicate"
     """Nothing: the same key, claim or lot was accepted earlier elsewhere."""
     KEY_MISMATCH = "key_mismatch"
@@ -46,6 +46,17 @@ def difference(canonical: Mapping[str, int], recorded: Mapping[str, int], compen
     return subtract(subtract(canonical, recorded), compensated)
 
 
+def new_debt(filed: Filed, canonical: Mapping[str, int], outcome: Outcome) -> int:
+    """How much more the tenant owes for a loser than its origin recorded.
+
+    Only what spends leaves debt. Whatever else repays less than recorded does so because the debt was gone already,
+    unless it does nothing at all: what a duplicate grant had repaid is owed again.
+    """
+    if isinstance(filed.entry.content, Hold | Debit | Capture) or outcome is Outcome.DUPLICATE:
+        return max(0, filed.entry.postings.get(DEBT, 0) - canonical.get(DEBT, 0))
+    return 0
+
+
 def classify(
     filed: Filed, canonical: Mapping[str, int], outcome: Outcome, rivals: Rivals, compensations: Iterable[Postings]
 ) -> Kind:
@@ -65,12 +76,13 @@ def classify(
     change = subtract(canonical, entry.postings)
     if not change:
         first = next(iter(compensations), {})
-        return Kind.OVERSPEND if first.get(DEBT, 0) < 0 else _taken_back(entry.postings, first)
+        was_short = new_debt(filed, total([entry.postings, first]), outcome)
+        return Kind.OVERSPEND if was_short else _taken_back(entry.postings, first)
     if any(change.get(LOT_PREFIX + lot, 0) > 0 for lot in rivals.revoked):
         return Kind.REVOKED
-    if change.get(DEBT, 0) < 0:
+    if new_debt(filed, canonical, outcome):
         return Kind.OVERSPEND
-    return Kind.REFUND if isinstance(entry.content, Refund) else Kind.REALLOCATED
+    return Kind.REFUND if isinstance(entry.content, Refund) and USED in change else Kind.REALLOCATED
 
 
 def _taken_back(recorded: Postings, first: Postings) -> Kind:

@@ -16,11 +16,11 @@ from typing import Final
 from msgspec import Struct
 
 from conflict.contest import Amends, Contest
-from conflict.detect import Kind
+from conflict.detect import Kind, new_debt
 from conflict.rivals import Rivals
 from ledger.ids import ClaimId, Position, TenantId
 from ledger.operation import Compensation, Expire, Grant, Revoke, Settle
-from ledger.posting import DEBT, LOT_PREFIX, Outcome
+from ledger.posting import LOT_PREFIX, Outcome
 from replication.clock import Dot, VectorClock
 from replication.filed import Filed
 
@@ -95,7 +95,7 @@ def build_report(contest: Contest, rivals: Rivals, first: Iterable[Filed], owed_
     """Tell one conflict; `first` are the entries of the first rivals, `owed_now` what the loser's claim owes by now."""
     entry = contest.loser.entry
     kind = contest.kind(rivals)
-    debt = max(0, entry.postings.get(DEBT, 0) - contest.canonical.get(DEBT, 0))
+    debt = new_debt(contest.loser, contest.canonical, contest.outcome)
     accounts = sorted(
         account
         for account in {*entry.postings, *contest.canonical}
@@ -115,7 +115,7 @@ def build_report(contest: Contest, rivals: Rivals, first: Iterable[Filed], owed_
         rivals=tuple(party(rival) for rival in first),
         rival_count=rivals.count,
         lots=lots,
-        amount=debt or sum(abs(lot.canonical - lot.recorded) for lot in lots),
+        amount=debt or _moved(lots),
         debt=debt,
         compensations=tuple(contest.amends),
         detected_at=contest.amends[0].position.now if contest.amends else None,
@@ -150,6 +150,12 @@ def claim_of(filed: Filed) -> ClaimId | None:
     if isinstance(content, Grant | Revoke | Expire | Settle | Compensation):
         return None
     return content.claim
+
+
+def _moved(lots: Iterable[LotShare]) -> int:
+    """How much credit came from or went to other lots than recorded; what left one lot for another counts once."""
+    changes = [lot.canonical - lot.recorded for lot in lots]
+    return max(sum(change for change in changes if change > 0), -sum(change for change in changes if change < 0))
 
 
 def _state(contest: Contest, debt: int, owed_now: int) -> State:

@@ -1,0 +1,166 @@
+"""Short words for stories of several regions that are apart and meet again.
+
+Every accepted command is durable at once, and every one comes a millisecond after the one before it, so that canonical
+order is the order in which the story is told.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+from conflict.report import Report
+from ledger.admission import Refusal
+from ledger.command import (
+    CaptureUsage,
+    Command,
+    DebitUsage,
+    GrantCredit,
+    OnShortage,
+    RefundUsage,
+    ReleaseHold,
+    RenewLease,
+    Reserve,
+    RevokeLot,
+)
+from ledger.ids import ClaimId, LotId, Position, TenantId
+from ledger.posting import Postings, total
+from ledger.timeline import BEGINNING
+from node.book import LedgerBook
+from node.region import Accepted
+from replication.filed import Filed
+from tests.world import START_MS, TENANT, World
+
+END = Position(2**62, "", "", 0)
+HOUR_MS = 3_600_000
+
+
+def grant(lot: str, amount: int, until: int = HOUR_MS, starts: int | None = None) -> GrantCredit:
+    """A lot that is live, in ms since the story began, from `starts` (now) until `until`."""
+    starts_at = None if starts is None else START_MS + starts
+    return GrantCredit(amount, START_MS + until, starts_at, lot=LotId(lot))
+
+
+def reserve(claim: str | None, amount: int, lease_ms: int = HOUR_MS) -> Reserve:
+    """A reservation; without a name, one that takes its name from the key."""
+    return Reserve(amount, lease_ms, None if claim is None else ClaimId(claim))
+
+
+def renew(claim: str, lease_ms: int) -> RenewLease:
+    """A heartbeat."""
+    return RenewLease(ClaimId(claim), lease_ms)
+
+
+def capture(claim: str, amount: int, final: bool = False) -> CaptureUsage:
+    """Usage of a reservation, now."""
+    return CaptureUsage(ClaimId(claim), amount, final=final)
+
+
+def release(claim: str) -> ReleaseHold:
+    """The end of a reservation."""
+    return ReleaseHold(ClaimId(claim))
+
+
+def debit(claim: str, amount: int, on_shortage: OnShortage = OnShortage.REFUSE) -> DebitUsage:
+    """Usage without a reservation, now."""
+    return DebitUsage(amount, debit=ClaimId(claim), on_shortage=on_shortage)
+
+
+def refund(claim: str, amount: int) -> RefundUsage:
+    """Usage taken back."""
+    return RefundUsage(ClaimId(claim), amount)
+
+
+def revoke(lot: str) -> RevokeLot:
+    """A lot taken back."""
+    return RevokeLot(LotId(lot))
+
+
+class Regions(World):
+    """A world whose regions are linked until `part`, and again from `meet` on."""
+
+    def __init__(self, *names: str, **settings: int) -> None:
+        super().__init__(names, **settings)
+        self._keys = 0
+        self.exchange()
+
+    # -- what happens -----------------------------------------------------------------------------------------------
+
+    def ask(self, name: str, command: Command, key: str | None = None, tenant: TenantId = TENANT) -> Accepted | Refusal:
+        """A client asks, under a key of its own unless one is given; nothing lands."""
+        self._keys += 1
+        self.pass_time(1)
+        return self.submit(name, command, key or f"key-{self._keys}", tenant)
+
+    def do(self, name: str, command: Command, key: str | None = None, tenant: TenantId = TENANT) -> Filed:
+        """A client asks, is accepted, and the entry lands."""
+        answer = self.ask(name, command, key, tenant)
+        assert isinstance(answer, Accepted), answer
+        assert not answer.replayed
+        self.land(name)
+        return answer.filed
+
+    def part(self, *alone: str) -> None:
+        """Cut all links, or all links of those who are named."""
+        for one, other in combinations(self.names, 2):
+            if not alone or one in alone or other in alone:
+                self.set_cut(one, other, True)
+
+    def exchange(self, ms: int = 400) -> None:
+        """Let time pass in steps in which every linked region tells what it has: by default too short to settle."""
+        for _ in range(ms // 100):
+            self.pass_time(100)
+            for name in self.names:
+                self.tick(name)
+                self.land(name)
+            while self.wire:
+                self.deliver()
+                for name in self.names:
+                    self.land(name)
+
+    def meet(self) -> None:
+        """All links come up again, and everybody learns everything; nothing is put right yet."""
+        self.cut.clear()
+        self.exchange()
+
+    def put_right(self) -> None:
+        """All links come up again, and what is due is posted and told."""
+        self.settle(rounds=10)
+
+    # -- what the books say -----------------------------------------------------------------------------------------
+
+    def book(self, name: str, tenant: TenantId = TENANT) -> LedgerBook:
+        """The book of a tenant that must exist."""
+        book = self.region(name).existing_book(tenant, self.now)
+        assert book is not None
+        return book
+
+    def posted(self, name: str, tenant: TenantId = TENANT) -> Postings:
+        """The sum of all postings that a region holds, account by account."""
+        return total(filed.entry.postings for filed in self.book(name, tenant).entries(BEGINNING, 100_000))
+
+    def reports(self, name: str) -> list[Report]:
+        """Every conflict, the newest loser first."""
+        return list(self.region(name).reports(None, END, self.now))
+
+    def the_report(self) -> Report:
+        """The one conflict there is: the same in every region."""
+        told = [self.reports(name) for name in self.names]
+        assert all(reports == told[0] for reports in told), told
+        (report,) = told[0]
+        return report
+
+
+def clash(before: Sequence[Command], earlier: Sequence[Command], later: Sequence[Command]) -> Regions:
+    """Both regions know `before`; apart, eu does `earlier` and then us does `later`; they meet: us has lost.
+
+    Nothing is put right yet.
+    """
+    world = Regions("eu", "us")
+    for command in before:
+        world.do("eu", command)
+    world.meet()
+    world.part()
+    for name, commands in (("eu", earlier), ("us", later)):
+        for command in commands:
+            world.do(name, command)
+    world.meet()
+    return world
