@@ -7,33 +7,38 @@ nodes run on the same machine; quoted is the median over the rounds.
 """
 
 import argparse
+import asyncio
 import time
 from statistics import median
+from typing import Final
 
 import uvloop
 
-from bench.cluster import cluster
 from bench.load import run
-from bench.reservations import grants, reservations
+from bench.reservations import address, grants, reservations
+from creditmesh.testing import LocalCluster
+
+CONNECTIONS: Final = 64
+POLL_SECONDS: Final = 0.1
 
 
-def measure(entries: int, tenants: int) -> float:
+async def measure(entries: int, tenants: int) -> float:
     """Entries a second, from the first one applied to the last."""
-    with cluster(["us-east", "eu-west"]) as two:
-        two.start("us-east")
-        port = two.ports["us-east"]
-        uvloop.run(run("127.0.0.1", port, 64, grants(tenants)))
-        uvloop.run(run("127.0.0.1", port, 64, reservations(entries, tenants, 0)))
-        two.start("eu-west")
+    async with LocalCluster(["us-east", "eu-west"]) as two:
+        await two.start("us-east")
+        host, port = address(two.urls["us-east"])
+        await run(host, port, CONNECTIONS, grants(tenants))
+        await run(host, port, CONNECTIONS, reservations(entries, tenants, 0))
+        await two.start("eu-west")
         first_at, first_count = 0.0, 0
         while True:
-            count: int = sum(two.get("eu-west", "/v1/cluster")["clock"].values())
+            count = sum((await two.client("eu-west").cluster()).clock.values())
             now = time.perf_counter()
             if count and not first_count:
                 first_at, first_count = now, count
             if count >= entries + tenants:
                 return (count - first_count) / (now - first_at)
-            time.sleep(0.05)
+            await asyncio.sleep(POLL_SECONDS)
 
 
 def main() -> None:
@@ -44,7 +49,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{'tenants':>8} {'entries a second':>17}")
     for tenants in (1, 10_000):
-        rates = [measure(options.entries, tenants) for _ in range(options.rounds)]
+        rates = [uvloop.run(measure(options.entries, tenants)) for _ in range(options.rounds)]
         print(f"{tenants:>8} {median(rates):>17,.0f}")
 
 

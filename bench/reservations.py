@@ -12,8 +12,8 @@ from statistics import median
 
 import uvloop
 
-from bench.cluster import cluster
 from bench.load import Load, post, run
+from creditmesh.testing import LocalCluster
 
 REGION = "us-east"
 BODY = b'{"amount":60,"lease_ms":3600000}'
@@ -33,17 +33,22 @@ def reservations(count: int, tenants: int, round_: int) -> Iterator[bytes]:
         yield post(f"/v1/tenants/t{number % tenants}/reservations", f"r{round_}-{number}", BODY)
 
 
-def measure(tenants: int, requests: int, connections: int, rounds: int) -> list[Load]:
+async def measure(tenants: int, requests: int, connections: int, rounds: int) -> list[Load]:
     """A fresh node; one load a round, after one that is not counted."""
-    loads = []
-    with cluster([REGION]) as one:
-        one.start(REGION)
-        port = one.ports[REGION]
-        uvloop.run(run("127.0.0.1", port, connections, grants(tenants)))
-        for round_ in range(rounds + 1):
-            todo = reservations(requests, tenants, round_)
-            loads.append(uvloop.run(run("127.0.0.1", port, connections, todo)))
+    async with LocalCluster([REGION]) as one:
+        await one.start()
+        host, port = address(one.urls[REGION])
+        await run(host, port, connections, grants(tenants))
+        loads = [
+            await run(host, port, connections, reservations(requests, tenants, round_)) for round_ in range(rounds + 1)
+        ]
     return loads[1:]
+
+
+def address(url: str) -> tuple[str, int]:
+    """Host and port of a node."""
+    host, port = url.removeprefix("http://").split(":")
+    return host, int(port)
 
 
 def main() -> None:
@@ -55,7 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{'tenants':>8} {'a second':>10} {'p50 ms':>8} {'p99 ms':>8} {'unexpected':>10}")
     for tenants in (1, 10_000):
-        loads = measure(tenants, options.requests, options.connections, options.rounds)
+        loads = uvloop.run(measure(tenants, options.requests, options.connections, options.rounds))
         rate = median(load.rate for load in loads)
         middle, tail = (median(load.percentile(share) * 1000 for load in loads) for share in (0.5, 0.99))
         unexpected = sum(sum(load.unexpected.values()) for load in loads)

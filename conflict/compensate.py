@@ -10,19 +10,34 @@ of them per region is always enough.
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 
 from conflict.contest import Contest
 from ledger.operation import Compensation, Difference
 from ledger.posting import Postings, total
 
 
-def compensations(contests: Iterable[Contest], region: str, at_most: int) -> Iterator[tuple[Compensation, Postings]]:
-    """The compensation entries that `region` owes for `contests`: contents and postings, `at_most` operations each."""
-    owed = (
-        Difference(contest.loser.entry.replica, contest.loser.entry.seq, rest)
-        for contest in contests
-        if contest.loser.position.region == region and (rest := contest.open_difference)
-    )
-    while differences := tuple(islice(owed, at_most)):
-        yield Compensation(differences), total(difference.postings for difference in differences)
+def compensations(
+    contests: Iterable[Contest], region: str, at_most: int, postings_at_most: int
+) -> Iterator[tuple[Compensation, Postings]]:
+    """The compensation entries that `region` owes for `contests`: contents and postings.
+
+    Each for `at_most` operations, and with `postings_at_most` postings in its parts (one part may have more), so that
+    an entry keeps within its bounds.
+    """
+    parts: list[Difference] = []
+    count = 0
+    for contest in contests:
+        rest = contest.open_difference
+        if contest.loser.position.region != region or not rest:
+            continue
+        if parts and (len(parts) == at_most or count + len(rest) > postings_at_most):
+            yield _entry(parts)
+            parts, count = [], 0
+        parts.append(Difference(contest.loser.entry.replica, contest.loser.entry.seq, rest))
+        count += len(rest)
+    if parts:
+        yield _entry(parts)
+
+
+def _entry(parts: list[Difference]) -> tuple[Compensation, Postings]:
+    return Compensation(tuple(parts)), total(part.postings for part in parts)

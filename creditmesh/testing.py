@@ -13,6 +13,7 @@ chaos endpoint that only such a cluster opens.
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import sys
@@ -28,6 +29,7 @@ from creditmesh.errors import CreditmeshError
 from creditmesh.wire import ClusterReply, LinkState
 
 POLL_SECONDS: Final = 0.05
+PORTS: Final = (12_000, 32_000)
 
 
 class ClusterFailure(AssertionError):
@@ -175,9 +177,18 @@ class LocalCluster:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on loopback that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(taken.getsockname()[1]) for taken in sockets]
-    for taken in sockets:
-        taken.close()
+    """Ports on loopback that nobody listens on now.
+
+    From below those that the operating system gives to clients, so that none is taken before its server is up; drawn
+    at random, so that clusters made at the same time seldom draw the same.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.randrange(*PORTS)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        if port not in ports:
+            ports.append(port)
     return ports

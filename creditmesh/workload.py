@@ -18,7 +18,6 @@ import gzip
 import math
 import random
 import zlib
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -187,13 +186,6 @@ def window(jobs: Sequence[Job], count: int) -> list[Job]:
     last = count - 1
     begin = min(range(len(ordered) - last), key=lambda i: ordered[i + last].start_s - ordered[i].start_s)
     return ordered[begin : begin + count]
-
-
-def between(jobs: Sequence[Job], from_s: int, to_s: int) -> list[Job]:
-    """The jobs that start at `from_s` or later and before `to_s`."""
-    ordered = sorted(jobs, key=_by_start)
-    starts = [job.start_s for job in ordered]
-    return ordered[bisect_left(starts, from_s) : bisect_left(starts, to_s)]
 
 
 def capped(jobs: Sequence[Job], longest_s: int) -> list[Job]:

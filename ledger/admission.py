@@ -11,7 +11,7 @@ from typing import assert_never
 from msgspec import Struct
 
 from ledger.account import Account
-from ledger.amount import MAX_TOTAL
+from ledger.amount import MAX_OPEN_LOTS, MAX_TOTAL
 from ledger.claim import Claim, ClaimState
 from ledger.command import (
     CaptureUsage,
@@ -102,6 +102,8 @@ def _grant(account: Account, tenant: TenantId, command: GrantCredit, key: Key, n
     lot = command.lot or LotId(derived_id(tenant, key))
     if lot in account.lots:
         return Refusal(Reason.ALREADY_EXISTS, "the lot exists already, under another key", {"lot": lot})
+    if len(account.spending_order) >= MAX_OPEN_LOTS:
+        return invalid("lot", f"would be one open lot more than the {MAX_OPEN_LOTS} that a tenant may have")
     if command.amount - account.totals[ISSUED] > MAX_TOTAL:
         return invalid("amount", f"would bring what the tenant was given above {MAX_TOTAL}")
     return Grant(lot, command.amount, starts_at, command.expires_at, command.priority)

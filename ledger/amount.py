@@ -1,7 +1,7 @@
 """What an amount of credit may be: an integer of the smallest unit, within bounds that every layer can carry.
 
-2^53−1 is the largest integer that JSON readers agree on. Sums over a tenant are bounded too, by ``MAX_TOTAL``, so
-that what several regions accept without seeing each other still fits the 64-bit integers of the log.
+2^53−1 is the largest integer that JSON readers agree on. A node keeps the sums over a tenant within it too
+(``MAX_TOTAL``), and what several regions accept without seeing each other still fits the 64-bit integers of the log.
 """
 
 from typing import Annotated, Final
@@ -9,7 +9,9 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 MAX_AMOUNT: Final = 2**53 - 1
-MAX_TOTAL: Final = 2**60
+MAX_TOTAL: Final = MAX_AMOUNT
+MAX_OPEN_LOTS: Final = 500
+"""Of a tenant, at the node that grants: one operation may have to name them all in its entry."""
 MAX_TIME_MS: Final = 2**48 - 1
 
 Amount = Annotated[int, Meta(ge=1, le=MAX_AMOUNT)]

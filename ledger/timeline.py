@@ -135,6 +135,10 @@ class Timeline(Generic[EntryT]):
         """How many of the entries have a clock reading of at most `hlc`."""
         return bisect_right(self._places, Position(hlc, "~", "~", 2**63))
 
+    def count_through(self, place: Position) -> int:
+        """How many of the entries stand at or before `place`."""
+        return bisect_right(self._places, place)
+
     def drop(self, count: int) -> None:
         """Forget the first `count` entries: they are checkpointed, and the past answers for them from now on."""
         if not count:

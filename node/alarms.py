@@ -17,6 +17,7 @@ class AlarmKind(StrEnum):
     WRONG_CLUSTER = "wrong-cluster"
     MALFORMED = "malformed"
     NO_RIVAL = "difference-without-rival"
+    TOO_LONG = "entry-too-long"
     LATE = "entry-before-the-frontier"
 
 

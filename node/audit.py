@@ -2,8 +2,9 @@
 
 Everything is read again from the journal and checked without trusting what the node has worked out before: every log
 is followed hash by hash; every tenant is folded from its first entry, and what comes out is compared with the node's
-own state of it and with the sum of all postings. A tenant whose books differ while a compensation is still due is not
-at fault; it is counted.
+own state of it, with what its rows say of ended claims and of keys, and with the sum of all postings. What cannot be
+read is a finding, whatever else it makes impossible. A tenant whose books differ while a compensation is still due is
+not at fault; it is counted.
 
 The work is cut into slices, so that whoever hosts the region can serve requests in between. An entry that comes in
 while its tenant is being folded makes the fold of that tenant start again; a tenant that never holds still for long
@@ -14,8 +15,9 @@ from collections.abc import Iterator
 
 from msgspec import Struct, field
 
-from ledger.account import Account
-from ledger.ids import TenantId
+from ledger.account import Account, KeyUse
+from ledger.claim import Claim
+from ledger.ids import Key, TenantId
 from ledger.posting import DEBT, HELD_PREFIX, ISSUED, LOT_PREFIX, TOTALS, Postings, add_into
 from ledger.timeline import BEGINNING, Timeline
 from node.book import LedgerBook
@@ -61,10 +63,16 @@ class AuditResult(Struct):
 
 def audit(region: Region, now: int, result: AuditResult) -> Iterator[None]:
     """Fill `result`; yields where others may be served. `now` (ms) is when it was asked for."""
-    yield from _follow_logs(region, result)
+    in_logs: set[TenantId] = set()
+    yield from _follow_logs(region, result, in_logs)
     for tenant in region.tenants():
-        yield from _audit_tenant(region, tenant, now, result)
+        in_logs.discard(tenant)
+        try:
+            yield from _audit_tenant(region, tenant, now, result)
+        except DamagedStore as error:
+            result.findings.append(f"tenant {tenant} cannot be audited: {error}")
         result.tenants += 1
+    result.findings += [f"tenant {tenant}: the journal has entries, but there is no book" for tenant in sorted(in_logs)]
 
 
 def canonical_books(account: Account) -> Postings:
@@ -75,7 +83,8 @@ def canonical_books(account: Account) -> Postings:
     return {name: amount for name, amount in books.items() if amount}
 
 
-def _follow_logs(region: Region, result: AuditResult) -> Iterator[None]:
+def _follow_logs(region: Region, result: AuditResult, tenants: set[TenantId]) -> Iterator[None]:
+    """Check every log; `tenants` are those that it finds."""
     heads: dict[str, LogHead] = {}
     held = dict(region.durable)
     until = region.journal.durable_commit
@@ -86,6 +95,9 @@ def _follow_logs(region: Region, result: AuditResult) -> Iterator[None]:
             for run in runs:
                 log = result.logs.setdefault(run.replica, LogAudit(run.replica))
                 head = heads.setdefault(run.replica, LogHead(run.replica))
+                if region.journal.commit_of(run.replica, run.first_seq) != commit:
+                    log.ok = False
+                    result.findings.append(f"log {run.replica}: the index does not lead to entry {run.first_seq}")
                 for sealed in run.entries:
                     entry, digest = open_sealed(sealed)
                     try:
@@ -93,6 +105,7 @@ def _follow_logs(region: Region, result: AuditResult) -> Iterator[None]:
                     except EntryError as error:
                         log.ok = False
                         result.findings.append(f"log {run.replica} at {entry.seq}: {error}")
+                    tenants.add(entry.tenant)
                     log.entries += 1
                     result.entries += 1
                     if result.entries % _SLICE_ENTRIES == 0:
@@ -119,7 +132,7 @@ def _audit_tenant(region: Region, tenant: TenantId, now: int, result: AuditResul
         timeline: Timeline[Filed] = Timeline()
         books: Postings = {}
         after = BEGINNING
-        while page := book.entries(after, _SLICE_ENTRIES):
+        while book.entry_count == count and (page := book.entries(after, _SLICE_ENTRIES)):
             for filed in page:
                 timeline.insert(filed)
                 add_into(books, filed.entry.postings)
@@ -129,10 +142,34 @@ def _audit_tenant(region: Region, tenant: TenantId, now: int, result: AuditResul
                 yield
                 # The book may have been dropped from memory and read back meanwhile.
                 book = region.existing_book(tenant, now) or book
+        wrong: list[str] = []
+        rows = _ended_claims_and_keys(timeline.account)
+        for start in range(0, len(rows), _SLICE_ENTRIES):
+            if book.entry_count != count:
+                break
+            wrong += _look_up(book, rows[start : start + _SLICE_ENTRIES])
+            if in_slices:
+                yield
+                book = region.existing_book(tenant, now) or book
         if book.entry_count == count == len(timeline):
             _compare(book, timeline.account, books, result)
+            result.findings += [f"tenant {tenant}: {finding}" for finding in wrong]
             return
     result.findings.append(f"tenant {tenant}: {count} entries counted, {len(timeline)} found")
+
+
+def _ended_claims_and_keys(account: Account) -> list[Claim | tuple[Key, KeyUse]]:
+    """What rows alone remember of the checkpointed past."""
+    return [*(claim for claim in account.claims.values() if claim.is_ended), *account.keys.items()]
+
+
+def _look_up(book: LedgerBook, expected: list[Claim | tuple[Key, KeyUse]]) -> Iterator[str]:
+    for each in expected:
+        if isinstance(each, Claim):
+            if book.account.claim(each.id) != each:
+                yield f"the claim {each.id} is not what its entries come to"
+        elif book.account.key_use(each[0]) != each[1]:
+            yield f"the key {each[0]} does not lead to the operation that used it first"
 
 
 def _compare(book: LedgerBook, account: Account, books: Postings, result: AuditResult) -> None:

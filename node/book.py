@@ -17,6 +17,7 @@ from ledger.ids import ClaimId, Key, Position, TenantId
 from ledger.operation import Compensation, Revoke
 from ledger.posting import DEBT, TOTALS, Outcome
 from ledger.timeline import BEGINNING, Timeline
+from node.store.errors import DamagedStore
 from node.store.journal import Journal
 from node.store.kv import Overlay, Table
 from node.store.rows import (
@@ -73,8 +74,21 @@ class LedgerBook:
     """
 
     __slots__ = (
-        "_clock", "_indexes", "_journal", "_overlay", "_stored_totals", "_version", "contests", "digest_counted",
-        "entry_count", "last_commit", "quiet_since", "tenant", "timeline", "touched_at",
+        "_clock",
+        "_indexes",
+        "_journal",
+        "_overlay",
+        "_stored_totals",
+        "_version",
+        "contests",
+        "digest_counted",
+        "entry_count",
+        "last_commit",
+        "late_until",
+        "quiet_since",
+        "tenant",
+        "timeline",
+        "touched_at",
         "unsettled_since",
     )  # fmt: skip
 
@@ -89,6 +103,7 @@ class LedgerBook:
         self.contests: dict[Dot, Contest] = {}
         self.entry_count = 0
         self.last_commit = 0
+        self.late_until: Position | None = None
         self.touched_at = 0
         self.digest_counted = 0
         self.quiet_since: int | None = None
@@ -101,7 +116,7 @@ class LedgerBook:
     def _load(self, state: bytes) -> None:
         place, totals, self.entry_count = unpack(state)
         self.timeline = Timeline(StoredPast(self._overlay, self.tenant), Position(*place))
-        self._stored_totals.update(zip(TOTALS, totals, strict=True))
+        self._stored_totals.update(zip(TOTALS, map(int, totals), strict=True))
         self.timeline.account.load(
             self._stored_totals,
             map(decode_lot, self._rows(Table.LOTS)),
@@ -167,16 +182,26 @@ class LedgerBook:
         self.entry_count += 1
         self._version += 1
         self.last_commit = filed.commit
-        was_stable_until = self.timeline.begins_after
-        if filed.position <= was_stable_until:
+        if filed.position <= self.timeline.begins_after:
+            self.late_until = self.timeline.begins_after
             self._begin_again()
         self.timeline.insert(filed)
         self.quiet_since = now
         if self.unsettled_since is None:
             self.unsettled_since = now
         self._count_amends(filed)
-        if filed.position <= was_stable_until:
-            self.checkpoint(was_stable_until.hlc, len(self.timeline))
+
+    @property
+    def stable_until(self) -> Position:
+        """The place up to which the rows are true, or will be before anything is written."""
+        return self.timeline.begins_after if self.late_until is None else self.late_until
+
+    def write_anew(self) -> None:
+        """Write the rows again, up to where they were true, after an entry came in before that."""
+        assert self.late_until is not None
+        count = self.timeline.count_through(self.late_until)
+        self.late_until = None
+        self._checkpoint_first(count)
 
     def _count_amends(self, filed: Filed) -> None:
         content = filed.entry.content
@@ -212,7 +237,7 @@ class LedgerBook:
         contest = self.contests.get(dot)
         if contest is None:
             filed = self._journal.find(replica, seq)
-            if filed is None:
+            if filed is None or filed.entry.tenant != self.tenant:
                 return None
             contest = self.stored_contest(filed.position)
             if contest is None:
@@ -269,8 +294,8 @@ class LedgerBook:
         """A clock reading before which `loser` had seen everything that this node knows."""
         unknown = (
             self._journal.find(replica, loser.others.get(replica, 0) + 1)
-            for replica in self._clock
-            if replica != loser.entry.replica
+            for replica, count in self._clock.items()
+            if replica != loser.entry.replica and count > loser.others.get(replica, 0)
         )
         return min((filed.position.hlc for filed in unknown if filed is not None), default=loser.position.hlc)
 
@@ -282,9 +307,11 @@ class LedgerBook:
 
     def checkpoint(self, frontier: int, at_most: int) -> list[Filed]:
         """Write the next stable entries (clock reading at most `frontier`) to the rows and let go of them."""
+        assert self.late_until is None, "the rows are to be written anew first"
         count = min(self.timeline.count_until(frontier), at_most)
-        if not count:
-            return []
+        return self._checkpoint_first(count) if count else []
+
+    def _checkpoint_first(self, count: int) -> list[Filed]:
         self.review()
         step = self.timeline.first(count)
         overlay, prefix = self._overlay, tenant_key(self.tenant)
@@ -312,7 +339,9 @@ class LedgerBook:
         overlay.put(Table.HISTORY, history_key(self.tenant, step[0][0]), encode_value(history))
         remaining = len(self.timeline) - count
         overlay.put(
-            Table.STATES, prefix, pack([step[-1][0], [totals[name] for name in TOTALS], self.entry_count - remaining])
+            Table.STATES,
+            prefix,
+            pack([step[-1][0], [str(totals[name]) for name in TOTALS], self.entry_count - remaining]),
         )
         self.timeline.drop(count)
         if not isinstance(self.timeline.account.past, StoredPast):
@@ -399,14 +428,15 @@ class LedgerBook:
     def _found(self, place: Position) -> Filed:
         dot = dot_at(place)
         filed = self._journal.find(dot.replica, dot.seq)
-        assert filed is not None, f"the history names {dot}, which the journal lacks"
+        if filed is None:
+            raise DamagedStore(f"the history names {dot.replica}:{dot.seq}, which the journal lacks")
         return filed
 
     def _begin_again(self) -> None:
         """Take the whole history back into memory, because an entry came in before what was held to be stable.
 
         That takes a region that lost its disk while an entry of it was still on the way: rare, so it may be slow. The
-        rows are cleared here and written anew by the checkpoint that follows, in the same batch as the late entry.
+        rows are cleared here, and `write_anew` must follow before the batch that has the late entry is sealed.
         """
         everything = [self._found(place) for place, _ in self._past_places(BEGINNING)]
         everything += [filed for filed, _ in self.timeline.effects()]
@@ -434,8 +464,7 @@ class LedgerBook:
 def stored_debt(state: bytes) -> int:
     """What a tenant owes, by its STATES row."""
     _, totals, _ = unpack(state)
-    debt: int = -totals[TOTALS.index(DEBT)]
-    return debt
+    return -int(totals[TOTALS.index(DEBT)])
 
 
 def _sort(filed: Filed) -> int:

@@ -22,7 +22,7 @@ def tenant_digest(tenant: TenantId, account: Account) -> int:
     """The digest of one tenant's canonical state."""
     state = (
         tenant,
-        [account.totals[name] for name in TOTALS],
+        [str(account.totals[name]) for name in TOTALS],
         [account.lots[lot] for lot in sorted(account.lots)],
         [account.claims[claim] for claim in sorted(account.claims) if not account.claims[claim].is_ended],
     )

@@ -58,6 +58,8 @@ class Links:
         self._in_flight = InFlight()
         self._outgoing: list[tuple[Session, Frame | Close]] = []
         self._sessions: dict[Session, None] = {}
+        self.rubbish = 0
+        """How many pages had something in them that is no entry."""
         self.frontier = Frontier(settings.region, settings.regions)
         self.peers = {peer: Peer(peer) for peer in settings.peers}
 
@@ -98,9 +100,10 @@ class Links:
 
     def receive(self, session: Session, frame: Frame, now: int) -> None:
         """A frame came in."""
-        if isinstance(frame, Hello):
-            self._make_way(session, frame, now)
-        self._carry_out(session, session.receive(frame, now), now)
+        effects = session.receive(frame, now)
+        if isinstance(frame, Hello) and session.peer is frame:
+            effects = self._make_way(session, effects, now)
+        self._carry_out(session, effects, now)
         peer = self.peers.get(session.region)
         if peer is not None:
             peer.heard_at = now
@@ -133,14 +136,14 @@ class Links:
         outgoing, self._outgoing = self._outgoing, []
         return outgoing
 
-    def _make_way(self, session: Session, hello: Hello, now: int) -> None:
-        peer = self.peers.get(hello.region)
-        if peer is None or session.peer is not None:
-            return
+    def _make_way(self, session: Session, effects: list[Effect], now: int) -> list[Effect]:
+        """A hello has been accepted: end an earlier link to that region, or this one, if it is to be cut."""
+        peer = self.peers[session.region]
         if peer.is_cut:
-            self._carry_out(session, session.stop(Reason.STOPPING, ""), now)
-        elif peer.session is not None and peer.session is not session:
+            return session.stop(Reason.STOPPING, "")
+        if peer.session is not None and peer.session is not session:
             self._stop(peer.session, now)
+        return effects
 
     def _carry_out(self, session: Session, effects: Iterable[Effect], now: int) -> None:
         for effect in effects:
@@ -150,7 +153,9 @@ class Links:
                 case Close():
                     self._outgoing.append((session, effect))
                 case Deliver(page):
-                    self._region.receive(page, now)
+                    if self._region.receive(page, now, session.region):
+                        self.rubbish += 1
+                        self._carry_out(session, session.stop(Reason.BAD_FRAME, "what it sent are no entries"), now)
                 case Heard(region, clock):
                     peer = self.peers[region]
                     peer.has = merge(peer.has, clock)

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from node.config import RegionConfig
 from node.runtime import Node, wall_ms
-from replication.codec import MAX_FRAME_BYTES, FrameError, decode, encode
+from replication.codec import MAX_FRAME_BYTES, Fault, FrameError, decode, encode
 from replication.gossip import Close, Session
 
 PATH: Final = "/v1/peer"
@@ -24,6 +24,10 @@ _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 _CONNECT_SECONDS: Final = 5.0
 _CLOSE_SECONDS: Final = 1.0
+_MOST_UNSENT: Final = 64
+"""Frames to one peer; what is pushed is bounded by the window."""
+_MOST_LINKS: Final = 1024
+_PATIENCE_SECONDS: Final = 10.0
 
 log = structlog.get_logger()
 
@@ -36,11 +40,23 @@ class _Link:
     def __init__(self, socket: Socket) -> None:
         self.socket = socket
         self.outgoing: asyncio.Queue[bytes | Close] = asyncio.Queue()
+        self._room = asyncio.Event()
+
+    async def has_room(self) -> None:
+        """Return when little waits to be sent: who does not read what it asked for is not listened to either.
+
+        Raises TimeoutError if that takes too long.
+        """
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            while self.outgoing.qsize() > _MOST_UNSENT:
+                self._room.clear()
+                await self._room.wait()
 
     async def send_all(self) -> None:
         """Send what is put into ``outgoing``, until told to close."""
         while not isinstance(item := await self.outgoing.get(), Close):
             await self.socket.send_bytes(item)
+            self._room.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self.socket.close(message=item.text.encode()[:100])
@@ -52,6 +68,7 @@ class Peers:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._links: dict[Session, _Link] = {}
+        self._rubbish = 0
         self._dialling: list[asyncio.Task[None]] = []
         self._wake = {peer.name: asyncio.Event() for peer in node.config.peers}
         node.on_outgoing = self._send
@@ -80,6 +97,8 @@ class Peers:
     # -- one end and the other --------------------------------------------------------------------------------------
 
     async def _accept(self, request: web.Request) -> web.StreamResponse:
+        if len(self._links) >= _MOST_LINKS:
+            return web.Response(status=503, text="too many links; come back later\n")
         socket = web.WebSocketResponse(max_msg_size=MAX_FRAME_BYTES + 1, compress=False, timeout=_CLOSE_SECONDS)
         await socket.prepare(request)
         await self._talk(socket)
@@ -118,12 +137,18 @@ class Peers:
         self._send()
         try:
             async for message in socket:
-                if message.type is not aiohttp.WSMsgType.BINARY:
+                if message.type is aiohttp.WSMsgType.BINARY:
+                    self._receive(session, message.data)
+                    await link.has_room()
+                elif message.type is aiohttp.WSMsgType.TEXT:
+                    self._refuse(session, FrameError(Fault.WRONG_TYPE, "a text message"))
+                else:
+                    if getattr(message.data, "code", None) == aiohttp.WSCloseCode.MESSAGE_TOO_BIG:
+                        self._refuse(session, FrameError(Fault.OVERSIZE, str(message.data)))
                     break
-                self._receive(session, message.data)
+        except TimeoutError:
+            log.warning("peer does not read", region=node.name, peer=session.region)
         finally:
-            if socket.close_code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG:
-                node.metrics.frame_refused("oversize")
             node.links.lost(session)
             del self._links[session]
             sending.cancel()
@@ -135,9 +160,7 @@ class Peers:
         try:
             frame = decode(data)
         except FrameError as error:
-            node.metrics.frame_refused(error.fault)
-            log.warning("frame refused", region=node.name, peer=session.region, why=str(error))
-            node.links.refuse(session, error, wall_ms())
+            self._refuse(session, error)
         else:
             try:
                 node.links.receive(session, frame, wall_ms())
@@ -145,6 +168,16 @@ class Peers:
                 node.committer.fail(error)
                 return
             node.committer.kick()
+            if node.links.rubbish > self._rubbish:
+                self._rubbish = node.links.rubbish
+                node.metrics.frame_refused("no-entries")
+        self._send()
+
+    def _refuse(self, session: Session, error: FrameError) -> None:
+        node = self._node
+        node.metrics.frame_refused(error.fault)
+        log.warning("frame refused", region=node.name, peer=session.region, why=str(error))
+        node.links.refuse(session, error, wall_ms())
         self._send()
 
     def _send(self) -> None:

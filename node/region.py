@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from conflict.compensate import compensations
 from conflict.contest import Contest
-from conflict.report import Report, loser_in
+from conflict.report import Report, claim_of, loser_in
 from ledger.account import RULES, Effect
 from ledger.admission import Reason, Refusal, admit, invalid
 from ledger.claim import Claim, ClaimState
@@ -48,9 +48,14 @@ from replication.filed import Filed
 
 _DUE_AT_ONCE: Final = 200
 _COMPENSATED_AT_ONCE: Final = 500
+_COMPENSATING_POSTINGS: Final = 1_000
 _CONTESTS_AT_ONCE: Final = 100
 _CHECKPOINT_ENTRIES: Final = 256
 _CHECKPOINT_BOOKS: Final = 64
+_CHECKPOINT_SHARE: Final = 32
+"""Of what waits to be checkpointed, at least this part is done in a tick, so that no load can outrun it."""
+_COMMITS_AT_ONCE: Final = 2_000
+_FORGET_EVERY_MS: Final = 1_000
 _SCANNED_AT_ONCE: Final = 500
 _CEILING_AHEAD_MS: Final = 2_000
 """A boot begins its clock at the ceiling that it finds, so this is how far ahead of its peers it may be at first."""
@@ -103,8 +108,12 @@ class Region:
         self._unstable: dict[TenantId, LedgerBook] = {}
         self._merged: dict[TenantId, LedgerBook] = {}
         self._in_flight: deque[_InFlight] = deque()
+        self._late: dict[TenantId, LedgerBook] = {}
         self._unchecked: dict[int, int] = {}
+        self._commits: deque[int] = deque()
         self._open_unchecked = 0
+        self._waiting = 0
+        self._forgot_at = 0
         self._advanced: dict[int, dict[str, LogHead]] = {}
         self._low = 0
         self._low_heads: dict[str, LogHead] = {}
@@ -181,6 +190,7 @@ class Region:
                 book = self._book(entry.tenant, now)
                 if not book.holds(filed.position):
                     self._file(book, filed, now)
+                    self._write_anew()
             if entries:
                 self._commit_closed(entries[0][0].commit, advanced)
 
@@ -190,7 +200,7 @@ class Region:
             yield from rows
             start = rows[-1][0] + b"\0"
 
-    def _scan_for_due(self) -> None:
+    def _scan_for_due(self, now: int) -> None:
         """Find out, a few rows at a time after a start, what the region's earlier boots left to be swept."""
         table, start = self._scans[0]
         rows = self._overlay.scan(table, start, None, _SCANNED_AT_ONCE)
@@ -199,7 +209,7 @@ class Region:
             if table is Table.OPEN:
                 self._watch_claim(tenant, decode_claim(value))
             else:
-                self._watch_lot(tenant, decode_lot(value))
+                self._watch_lot(tenant, decode_lot(value), now)
         self._scans.popleft()
         if rows:
             self._scans.appendleft((table, rows[-1][0] + b"\0"))
@@ -296,7 +306,8 @@ class Region:
         self._count_unchecked(book, filed)
 
     def _count_unchecked(self, book: LedgerBook, filed: Filed) -> None:
-        if filed.position > book.timeline.begins_after:
+        if filed.position > book.stable_until:
+            self._waiting += 1
             self._open_unchecked += 1
             self._unstable[book.tenant] = book
         self._changed[book.tenant] = book
@@ -305,26 +316,36 @@ class Region:
 
     # -- entries of other logs --------------------------------------------------------------------------------------
 
-    def receive(self, page: list[bytes], now: int) -> int:
-        """Take in sealed entries of other logs; returns how many were applied, these and those that waited for them."""
-        return self._apply(self.delivery.receive(page, now), now)
+    def receive(self, page: list[bytes], now: int, sender: str = "") -> int:
+        """Take in sealed entries of other logs from the region `sender`; returns how many were no entries at all."""
+        delivered = self.delivery.receive(page, now)
+        self._apply(delivered, now, sender)
+        return sum(not alarm.subject for alarm in delivered.alarms)
 
-    def _apply(self, delivered: Delivered, now: int) -> int:
+    def _apply(self, delivered: Delivered, now: int, sender: str = "") -> None:
         for alarm in delivered.alarms:
-            self.alarms.raise_(AlarmKind(alarm.kind), alarm.subject, alarm.detail, now)
+            self.alarms.raise_(AlarmKind(alarm.kind), alarm.subject or sender, alarm.detail, now)
         for entry, sealed, others in delivered.arrivals:
             self.hlc.observe(entry.hlc)
             filed = Filed(entry, entry.position, others, self.journal.next_commit)
             self.journal.add(filed, sealed)
             self._file(self._book(entry.tenant, now), filed, now)
-        return len(delivered.arrivals)
+        self._write_anew()
+
+    def _write_anew(self) -> None:
+        """Bring the rows of tenants up to date that were begun again, before anything else is written."""
+        for book in self._late.values():
+            book.write_anew()
+        self._late = {}
 
     def _file(self, book: LedgerBook, filed: Filed, now: int) -> None:
-        if filed.position <= book.timeline.begins_after:
+        if filed.position <= book.stable_until:
             self.alarms.raise_(
                 AlarmKind.LATE, filed.entry.replica, f"tenant {book.tenant} was folded anew from its beginning", now
             )
         book.insert(filed, now)
+        if book.late_until is not None:
+            self._late[book.tenant] = book
         self._merged[book.tenant] = book
         self._count_unchecked(book, filed)
         if filed.position.region == self.settings.region:
@@ -335,13 +356,13 @@ class Region:
     def tick(self, now: int) -> None:
         """Do what is due at `now`; what is left over waits for the next tick."""
         if self._scans:
-            self._scan_for_due()
+            self._scan_for_due(now)
         self._retry(now)
         for due_at, due, tenant, name in self._schedule.take_due(now, _DUE_AT_ONCE):
             self._look_at(due_at, due, tenant, name, now)
         self._compensate(now)
         self._checkpoint(now)
-        self._forget_idle()
+        self._forget_idle(now)
         self._raise_ceiling(now)
 
     def _retry(self, now: int) -> None:
@@ -354,26 +375,36 @@ class Region:
         book = self._book(tenant, now)
         if due is Due.LEASE:
             claim = book.account.claim(ClaimId(name))
-            if claim is None or claim.state is not ClaimState.OPEN:
+            if claim is None or claim.state is not ClaimState.OPEN or claim.region != self.settings.region:
+                # A reservation of the same name that another region made earlier is that region's to look after.
                 return
             if claim.lease_until > now:
                 self._schedule.add(claim.lease_until, Due.LEASE, tenant, name)
                 return
-            self._append(book, Lapse(claim.id, now), None, None, now)
-            self.counts.lapsed += 1
+            if self._sweep(book, Lapse(claim.id, now), now):
+                self.counts.lapsed += 1
             return
         lot = book.account.lots.get(LotId(name))
         if lot is None or lot.state is not LotState.OPEN or lot.granted.region != self.settings.region:
-            # A lot of the same name that another region granted earlier is that region's to look after.
+            # So is a lot.
             return
         if due is Due.START:
-            if lot.remaining and book.account.totals[DEBT]:
-                self._append(book, Settle(), None, None, now)
+            if lot.remaining and lot.is_live(now) and book.account.totals[DEBT]:
+                self._sweep(book, Settle(), now)
         elif self.frontier >> 16 >= lot.expires_at:
-            self._append(book, Expire(lot.id), None, None, now)
+            self._sweep(book, Expire(lot.id), now)
         else:
             # Usage from before the expiry may still arrive, and this lot may have to pay for it.
             self._schedule.add(max(due_at, now) + self.settings.settle_after_ms, Due.EXPIRY, tenant, name)
+
+    def _sweep(self, book: LedgerBook, operation: Operation, now: int) -> bool:
+        """Post an operation that nobody asked for; an alarm, and nothing else, if its entry would be too long."""
+        try:
+            self._append(book, operation, None, None, now)
+        except Malformed as error:
+            self.alarms.raise_(AlarmKind.TOO_LONG, book.tenant, f"cannot post {operation}: {error}", now)
+            return False
+        return True
 
     def _watch(self, tenant: TenantId, filed: Filed) -> None:
         """Note when to look at what an entry of this region made."""
@@ -389,9 +420,10 @@ class Region:
         if claim.region == self.settings.region and claim.state is ClaimState.OPEN:
             self._schedule.add(claim.lease_until, Due.LEASE, tenant, claim.id)
 
-    def _watch_lot(self, tenant: TenantId, lot: Lot) -> None:
+    def _watch_lot(self, tenant: TenantId, lot: Lot, now: int) -> None:
         if lot.granted.region == self.settings.region and lot.state is LotState.OPEN:
-            self._schedule.add(lot.starts_at, Due.START, tenant, lot.id)
+            if lot.starts_at > now or tenant in self._owing:
+                self._schedule.add(lot.starts_at, Due.START, tenant, lot.id)
             self._schedule.add(lot.expires_at, Due.EXPIRY, tenant, lot.id)
 
     # -- putting the books right ------------------------------------------------------------------------------------
@@ -402,6 +434,8 @@ class Region:
         for book in list(self._merged.values()):
             assert book.quiet_since is not None
             assert book.unsettled_since is not None
+            # The clock may have been set back.
+            book.quiet_since, book.unsettled_since = min(book.quiet_since, now), min(book.unsettled_since, now)
             quiet = now - book.quiet_since >= self.settings.settle_after_ms
             overdue = now - book.unsettled_since >= self.settings.settle_at_most_ms
             if quiet or overdue:
@@ -416,9 +450,32 @@ class Region:
         book.review()
         self._count_conflicts(book)
         owed = [contest for contest in book.contests.values() if self._owes(book, contest, now)]
-        for compensation, postings in compensations(owed, self.settings.region, _COMPENSATED_AT_ONCE):
+        for compensation, postings in compensations(
+            owed, self.settings.region, _COMPENSATED_AT_ONCE, _COMPENSATING_POSTINGS
+        ):
             effect = Effect(postings, Outcome.POSTED, None, ())
-            self._stamp(book, self._next_place(now), compensation, None, None, effect)
+            try:
+                self._stamp(book, self._next_place(now), compensation, None, None, effect)
+            except Malformed as error:
+                self.alarms.raise_(AlarmKind.TOO_LONG, book.tenant, f"cannot post a compensation: {error}", now)
+        if book.account.totals[DEBT] and self._has_own_credit(book, now):
+            # A lot started while nobody here knew of the debt.
+            self._sweep(book, Settle(), now)
+        self._watch_reopened(book)
+
+    def _has_own_credit(self, book: LedgerBook, now: int) -> bool:
+        """Whether a lot that this region granted has something left and is live."""
+        lots = [book.account.lots[place.lot] for place in book.account.spending_order]
+        present = self.present(now)
+        return any(lot.remaining and lot.is_live(present) for lot in lots if lot.granted.region == self.settings.region)
+
+    def _watch_reopened(self, book: LedgerBook) -> None:
+        """Where the end of a reservation has come to nothing, nobody looks at its lease any more: look again."""
+        for contest in book.contests.values():
+            name = claim_of(contest.loser)
+            claim = book.account.claims.get(name) if name is not None else None
+            if claim is not None:
+                self._watch_claim(book.tenant, claim)
 
     def _count_conflicts(self, book: LedgerBook) -> None:
         counts = self.counts.conflicts
@@ -490,8 +547,9 @@ class Region:
     def _checkpoint(self, now: int) -> None:
         """Write some of what has become stable to the rows, tenant by tenant, the longest waiting first."""
         frontier = min(self.frontier, ((now - self.settings.checkpoint_after_ms) << 16))
-        budget = _CHECKPOINT_ENTRIES
-        for tenant, book in list(islice(self._unstable.items(), _CHECKPOINT_BOOKS)):
+        budget = max(_CHECKPOINT_ENTRIES, self._waiting // _CHECKPOINT_SHARE)
+        books = max(_CHECKPOINT_BOOKS, len(self._unstable) // _CHECKPOINT_SHARE)
+        for tenant, book in list(islice(self._unstable.items(), books)):
             del self._unstable[tenant]
             for filed in book.checkpoint(frontier, budget):
                 budget -= 1
@@ -503,6 +561,7 @@ class Region:
         self._advance_low()
 
     def _unchecked_left(self, commit: int) -> None:
+        self._waiting -= 1
         if commit == self.journal.next_commit:
             self._open_unchecked -= 1
         else:
@@ -510,23 +569,25 @@ class Region:
 
     def _commit_closed(self, commit: int, advanced: dict[str, LogHead]) -> None:
         self._unchecked[commit] = self._open_unchecked
+        self._commits.append(commit)
         self._open_unchecked = 0
         self._advanced[commit] = advanced
 
     def _advance_low(self) -> None:
-        while self._unchecked:
-            commit = next(iter(self._unchecked))
-            if self._unchecked[commit]:
-                break
+        for _ in range(_COMMITS_AT_ONCE):
+            if not self._commits or self._unchecked[self._commits[0]]:
+                return
+            commit = self._commits.popleft()
             del self._unchecked[commit]
             self._low_heads.update(self._advanced.pop(commit))
             self._low = commit
 
-    def _forget_idle(self) -> None:
+    def _forget_idle(self, now: int) -> None:
         """Let go of books that the rows can answer for, when there are too many in memory."""
         excess = len(self.books) - self.settings.tenants_in_memory
-        if excess <= 0:
+        if excess <= 0 or 0 <= now - self._forgot_at < _FORGET_EVERY_MS:
             return
+        self._forgot_at = now
         self.debts()
         idle = (book for book in self.books.values() if book.is_idle and book.tenant not in self._merged)
         for book in sorted(idle, key=attrgetter("touched_at"))[:excess]:

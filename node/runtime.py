@@ -266,6 +266,9 @@ class Node:
             raise self._stopped_by(error) from None
         if isinstance(outcome, Accepted):
             await self.committer.durable(outcome.filed.commit)
+        elif (book := self.region.books.get(tenant)) is not None:
+            # A refusal tells of the tenant's state: let none of it be such as a crash could take back.
+            await self.committer.durable(book.last_commit)
         return outcome
 
     # -- reads ------------------------------------------------------------------------------------------------------

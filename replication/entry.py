@@ -19,9 +19,9 @@ from msgspec import Meta, Struct
 
 from ledger.claim import ClaimView
 from ledger.ids import CheckedKey, CheckedTenant, Position
-from ledger.operation import Content
-from ledger.posting import Outcome, balanced
-from replication.clock import MAX_REPLICAS, CheckedHlc, CheckedReplica, CheckedSeq, Dot, VectorClock, covers
+from ledger.operation import Compensation, Content
+from ledger.posting import Outcome, balanced, is_account
+from replication.clock import MAX_REPLICAS, CheckedHlc, CheckedReplica, CheckedSeq, Dot, VectorClock, covers, region_of
 
 VERSION: Final = 1
 HASH_BYTES: Final = 32
@@ -32,6 +32,9 @@ MAX_SEALED_BYTES: Final = 512 * 1024
 """The longest sealed entry: half of what a frame holds."""
 
 MIN_SEALED_BYTES: Final = HASH_BYTES + 1
+
+MAX_POSTING: Final = 2**60
+"""Of either sign: more than anything that a correct replica posts, and little enough that sums of many fit 64 bits."""
 
 Fingerprint = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 Hash = Annotated[bytes, Meta(min_length=HASH_BYTES, max_length=HASH_BYTES)]
@@ -144,9 +147,21 @@ def open_sealed(sealed: bytes) -> tuple[Entry, bytes]:
         raise Malformed(str(error)) from None
     if _encode(entry) != body:
         raise Malformed("not in the one form that entries have")
-    if not balanced(entry.postings):
-        raise Malformed("the postings do not sum to zero")
+    _check_postings(entry.postings)
+    if isinstance(entry.content, Compensation):
+        for part in entry.content.of:
+            _check_postings(part.postings)
+            if region_of(part.replica) != entry.region:
+                raise Malformed(f"{entry.region} makes amends for {part.replica}")
     return entry, digest
+
+
+def _check_postings(postings: dict[str, int]) -> None:
+    if not balanced(postings):
+        raise Malformed("the postings do not sum to zero")
+    for account, amount in postings.items():
+        if not -MAX_POSTING <= amount <= MAX_POSTING or not is_account(account):
+            raise Malformed(f"a posting of {amount} on {account!r:.140}")
 
 
 # -- the chain --------------------------------------------------------------------------------------------

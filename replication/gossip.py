@@ -284,6 +284,9 @@ class Session:
         if self._closed:
             return []
         pace = self._pace
+        if now < self._have_at:
+            # The clock was set back: what was measured by it is measured anew.
+            self.heard_at = self._have_at = self._asked_at = now
         if now - self.heard_at >= pace.silence_ms:
             return self.stop(Reason.SILENT, f"nothing heard for {now - self.heard_at} ms")
         if self.peer is None:

@@ -40,7 +40,7 @@ class ConflictsQuery(Request, frozen=True, kw_only=True):
     region: Region | None = None
     """The loser's region."""
     since: Millis | None = field(default=None, name="from")
-    """Detected at or after. On the wire: ``from``."""
+    """The loser was accepted at or after. On the wire: ``from``."""
     after: str | None = None
     limit: PageLimit = 100
 

@@ -29,7 +29,7 @@ from node.api.requests import (
 )
 from node.api.router import Handler
 from node.metrics import CONTENT_TYPE
-from replication.clock import MAX_HLC
+from replication.clock import MAX_HLC, ms_of
 
 NDJSON: Final = "application/x-ndjson"
 MAX_REPORTS_LOOKED_AT: Final = 500
@@ -194,7 +194,7 @@ def is_wanted(report: Report, asked: wire.ConflictsQuery) -> bool:
         return False
     if asked.region is not None and report.loser.region != asked.region:
         return False
-    return asked.since is None or (report.detected_at is not None and report.detected_at >= asked.since)
+    return asked.since is None or ms_of(report.loser.hlc) >= asked.since
 
 
 def _place(report: Report) -> Position:

@@ -20,7 +20,7 @@ from aiohttp.streams import StreamReader
 from creditmesh.wire import ProblemKind
 from node.api.facade import Node, Unavailable
 from node.api.oversight import Oversight, link_handler
-from node.api.problems import Refused, not_ready, problem_response
+from node.api.problems import Refused, invalid, not_ready, problem_response
 from node.api.reads import TenantReads
 from node.api.router import Router
 from node.api.writes import WRITES, write_handler
@@ -61,13 +61,48 @@ def build_server(node: Node) -> web.Server:
             failure = Refused(ProblemKind.INTERNAL, f"region {region} failed to answer; its log says why")
             return problem_response(failure, region)
 
-    return web.Server(
+    server = _Server(
         answer,
         request_factory=partial(_request, body_bytes=node.config.limits.body_bytes),
         access_log=None,
         auto_decompress=False,
         keepalive_timeout=KEEPALIVE_S,
     )
+    server.region = region
+    return server
+
+
+class _Connection(web.RequestHandler):
+    """A connection that answers a problem also to what is no HTTP request."""
+
+    __slots__ = ("region",)
+    region: str
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what could not be read; the connection is closed after it."""
+        if exc is None or status >= 500:
+            return super().handle_error(request, status, exc, message)
+        said = (message or str(exc)).strip().splitlines()
+        response = problem_response(invalid("request", f"is not HTTP: {said[0] if said else status}"), self.region)
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    """Makes such connections."""
+
+    region = ""
+
+    def __call__(self) -> _Connection:
+        connection = _Connection(self, loop=self._loop, **self._kwargs)
+        connection.region = self.region
+        return connection
 
 
 def _target(request: web.BaseRequest) -> str:

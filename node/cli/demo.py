@@ -17,7 +17,7 @@ import typer
 import uvloop
 from rich.text import Text
 
-from creditmesh import CreditmeshError
+from creditmesh import CreditmeshError, wire
 from node.cli import summary
 from node.cli.exits import REFUSED, USAGE, Stop, stop_for
 from node.cli.output import console
@@ -88,8 +88,11 @@ def failed(performed: Performance) -> str | None:
     """Why the demo has not shown what it is for, if so."""
     if performed.wrong:
         return f"the logs are not what they must be ({len(performed.wrong)} findings): {performed.wrong[0]}"
-    if not performed.conflicts.listed:
-        return "there was no conflict: the regions never spent the same credit"
+    if not any(
+        conflict.kind is wire.ConflictKind.OVERSPEND and conflict.debt and conflict.compensations
+        for conflict in performed.conflicts.listed
+    ):
+        return "no overspending was compensated: the regions never spent the same credit"
     if not performed.doings.overall().requests:
         return "no request was made"
     return None

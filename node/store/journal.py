@@ -157,7 +157,10 @@ class Journal:
         reached = dict(known)
         page: list[tuple[str, int, bytes]] = []
         size = 0
+        lacking = sum(count - known.get(replica, 0) for replica, count in held.items() if count > known.get(replica, 0))
         for commit in range(min(starts), self.durable_commit + 1):
+            if len(page) == lacking:
+                break
             for run in self.runs(commit):
                 seq = reached.get(run.replica, 0) + 1
                 if not run.first_seq <= seq < run.end_seq:

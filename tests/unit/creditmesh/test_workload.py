@@ -11,7 +11,6 @@ from creditmesh.workload import (
     HOUR_S,
     Job,
     TraceError,
-    between,
     capped,
     estimated_s,
     generate,
@@ -135,11 +134,6 @@ def test_a_window_is_the_densest_stretch_of_so_many_jobs() -> None:
     jobs = [job(str(start), start) for start in (0, 50, 100, 101, 103, 200)]
     assert [j.start_s for j in window(jobs, 3)] == [100, 101, 103]
     assert window(jobs, 6) == window(jobs, 99) == jobs
-
-
-def test_between_is_half_open() -> None:
-    jobs = [job(str(start), start) for start in (9, 10, 19, 20)]
-    assert [j.start_s for j in between(jobs, 10, 20)] == [10, 19]
 
 
 def test_capped_jobs_are_no_longer_than_the_cap() -> None:

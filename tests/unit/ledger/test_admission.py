@@ -164,7 +164,8 @@ class TestCapture:
         assert desk.ask(CaptureUsage(C, 20, at=3, final=True)) == Capture(C, 20, 3, True)
 
     def test_usage_is_never_refused_for_lack_of_credit(self, desk: Desk) -> None:
-        assert desk.ask(CaptureUsage(C, MAX_AMOUNT)) == Capture(C, MAX_AMOUNT, 100, False)
+        much = MAX_AMOUNT // 2
+        assert desk.ask(CaptureUsage(C, much)) == Capture(C, much, 100, False)
 
     def test_usage_of_a_reservation_that_has_ended_is_taken(self, desk: Desk) -> None:
         desk.story.do(20, release("c"))
