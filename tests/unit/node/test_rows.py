@@ -1,0 +1,115 @@
+"""Keys that sort as what they name, and values that come back as they went."""
+
+from itertools import pairwise
+
+import pytest
+
+from ledger.account import KeyUse
+from ledger.claim import Claim, ClaimState
+from ledger.ids import ClaimId, LotId, Position
+from ledger.lot import Lot, LotState
+from ledger.timeline import BEGINNING
+from node.store.rows import (
+    COMPENSATION,
+    OPERATION,
+    REVOCATION,
+    after_prefix,
+    decode_claim,
+    decode_history,
+    decode_key_use,
+    decode_lot,
+    dot_at,
+    dot_key,
+    encode_value,
+    history_key,
+    number_key,
+    number_of,
+    pack,
+    place_key,
+    place_of,
+    tenant_key,
+    tenant_of,
+    unpack,
+)
+from replication.clock import MAX_HLC, MAX_SEQ, Dot
+
+PLACES = [
+    Position(1, "eu", "b1", 1),
+    Position(255, "eu", "b1", 1),
+    Position(256, "eu", "b1", 1),
+    Position(256, "eu", "b1", 2),
+    Position(256, "eu", "b1", 256),
+    Position(256, "eu", "b10", 1),
+    Position(256, "eu", "b2", 1),
+    Position(256, "eu-west", "b1", 1),
+    Position(256, "eu1", "b1", 1),
+    Position(256, "us", "0", 1),
+    Position(MAX_HLC, "a", "b", MAX_SEQ),
+]
+
+
+def test_places_sort_as_their_keys_do() -> None:
+    assert sorted(PLACES) == PLACES
+    for earlier, later in pairwise(map(place_key, PLACES)):
+        assert earlier < later
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_place_comes_back_from_its_key(place: Position) -> None:
+    assert place_of(place_key(place)) == place
+
+
+def test_the_beginning_sorts_before_every_place() -> None:
+    assert place_key(BEGINNING) < place_key(Position(0, "0", "0", 1))
+
+
+def test_numbers_sort_as_their_keys_do_and_come_back() -> None:
+    numbers = [0, 1, 255, 256, 2**32, 2**63 - 1]
+    assert sorted(map(number_key, numbers)) == [number_key(number) for number in numbers]
+    assert [number_of(number_key(number)) for number in numbers] == numbers
+
+
+def test_the_entries_of_a_log_lie_side_by_side() -> None:
+    keys = [dot_key("eu/b1", 1), dot_key("eu/b1", 300), dot_key("eu/b10", 1), dot_key("eu/b2", 1), dot_key("us/b1", 1)]
+    assert sorted(keys) == keys
+
+
+def test_the_rows_of_a_tenant_lie_side_by_side() -> None:
+    prefix = tenant_key("acme")
+    stop = after_prefix(prefix)
+    for name in ("", "a", "~" * 255):
+        assert prefix <= tenant_key("acme", name) < stop
+    for other in ("acm", "acme0", "acme.x", "acmf", "ACME"):
+        assert not prefix <= tenant_key(other, "x") < stop
+    assert prefix < history_key("acme", BEGINNING) < history_key("acme", PLACES[0]) < stop
+    assert history_key("acme", PLACES[-1]) < stop
+
+
+def test_a_row_says_whose_it_is() -> None:
+    assert tenant_of(tenant_key("acme")) == "acme"
+    assert tenant_of(tenant_key("acme", "lot-1")) == "acme"
+    assert tenant_of(history_key("a:b@c", PLACES[3])) == "a:b@c"
+
+
+def test_a_place_names_its_entry() -> None:
+    assert dot_at(Position(256, "eu-west", "0abc", 7)) == Dot("eu-west/0abc", 7)
+
+
+def test_values_come_back() -> None:
+    place = Position(256, "eu", "b1", 2)
+    lot = Lot(LotId("L"), 100, 40, 1, 2**53 - 1, -3, place, LotState.REVOKED)
+    assert decode_lot(encode_value(lot)) == lot
+    claim = Claim(
+        ClaimId("c"), ClaimState.LAPSED, 80, "eu", 500,
+        ((LotId("L"), 20),), 10, ((LotId("M"), 30), (LotId("L"), 5)), 15, place, "job",
+    )  # fmt: skip
+    assert decode_claim(encode_value(claim)) == claim
+    for use in (KeyUse("eu/b1", 2, "0123456789abcdef"), KeyUse("eu/b1", 2, None)):
+        assert decode_key_use(encode_value(use)) == use
+    history = [(*place, OPERATION), (*place, COMPENSATION), (*place, REVOCATION)]
+    assert decode_history(encode_value(history)) == history
+    assert len({OPERATION, COMPENSATION, REVOCATION}) == 3
+
+
+def test_plain_values_come_back_with_tuples_as_lists() -> None:
+    assert unpack(pack([("a", 1), {"eu/b1": 2}, b"\0", None])) == [["a", 1], {"eu/b1": 2}, b"\0", None]
