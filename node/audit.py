@@ -105,6 +105,9 @@ def _follow_logs(region: Region, result: AuditResult, tenants: set[TenantId]) ->
                     except EntryError as error:
                         log.ok = False
                         result.findings.append(f"log {run.replica} at {entry.seq}: {error}")
+                    if head.others != run.others:
+                        log.ok = False
+                        result.findings.append(f"log {run.replica} at {entry.seq}: its clock is not what it had seen")
                     tenants.add(entry.tenant)
                     log.entries += 1
                     result.entries += 1

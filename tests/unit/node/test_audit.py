@@ -150,6 +150,15 @@ class TestAJournalThatWasDamaged:
             "log eu/b1 at 2: eu/b1 is at 2 already",
         ]
 
+    def test_a_clock_beside_the_entries_that_says_more_than_they_do_is_found(self) -> None:
+        def claim_to_know(disk: MemoryDisk) -> None:
+            value = disk.get(Table.LOG, number_key(6))
+            assert value is not None
+            ((replica, seq, _, entries),) = unpack(value)
+            disk.write([(Table.LOG, number_key(6), pack([[replica, seq, {"us/b2": 1}, entries]]))])
+
+        assert tampered(claim_to_know).findings == ["log eu/b1 at 6: its clock is not what it had seen"]
+
     def test_an_entry_that_the_index_does_not_lead_to_is_found(self) -> None:
         def lose(disk: MemoryDisk) -> None:
             ((key, _),) = disk.scan(Table.DOTS, b"", None, 1, reverse=True)
