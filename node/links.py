@@ -105,7 +105,8 @@ class Links:
             effects = self._make_way(session, effects, now)
         self._carry_out(session, effects, now)
         peer = self.peers.get(session.region)
-        if peer is not None:
+        # A frame that was under way when its link was ended does not bring the link back.
+        if peer is not None and session in self._sessions:
             peer.heard_at = now
             if peer.session is None:
                 peer.session = session
@@ -140,7 +141,8 @@ class Links:
         """A hello has been accepted: end an earlier link to that region, or this one, if it is to be cut."""
         peer = self.peers[session.region]
         if peer.is_cut:
-            return session.stop(Reason.STOPPING, "")
+            self._stop(session, now)
+            return []
         if peer.session is not None and peer.session is not session:
             self._stop(peer.session, now)
         return effects
