@@ -14,7 +14,7 @@ def three_losers() -> Regions:
 
 def test_one_entry_puts_many_operations_right_and_its_postings_are_their_sum() -> None:
     book = three_losers().book("us")
-    assert list(compensations(book.contests.values(), "us", 100)) == [
+    assert list(compensations(book.contests.values(), "us", 100, 1_000)) == [
         (
             Compensation(
                 (
@@ -30,17 +30,23 @@ def test_one_entry_puts_many_operations_right_and_its_postings_are_their_sum() -
 
 def test_more_than_fit_one_entry_take_the_next() -> None:
     book = three_losers().book("us")
-    first, second = compensations(book.contests.values(), "us", 2)
+    first, second = compensations(book.contests.values(), "us", 2, 1_000)
     assert [difference.seq for difference in first[0].of] == [1, 2]
     assert first[1] == {"lot/L": 30, "debt": -30}
     assert [difference.seq for difference in second[0].of] == [3]
     assert second[1] == {"lot/L": 30, "debt": -30}
 
 
+def test_an_entry_has_a_bounded_number_of_postings_but_always_one_operation() -> None:
+    contests = three_losers().book("us").contests.values()
+    for at_most, parts in ((1, [1, 1, 1]), (3, [1, 1, 1]), (4, [2, 1]), (5, [2, 1]), (6, [3])):
+        assert [len(entry.of) for entry, _ in compensations(contests, "us", 100, at_most)] == parts
+
+
 def test_nobody_puts_right_what_another_region_accepted() -> None:
     world = three_losers()
     assert len(world.book("eu").contests) == 3
-    assert list(compensations(world.book("eu").contests.values(), "eu", 100)) == []
+    assert list(compensations(world.book("eu").contests.values(), "eu", 100, 1_000)) == []
 
 
 def test_what_is_settled_is_left_alone_and_what_is_not_quite_gets_the_rest() -> None:
@@ -48,7 +54,7 @@ def test_what_is_settled_is_left_alone_and_what_is_not_quite_gets_the_rest() -> 
     place = contests[0].loser.position
     contests[0].add(Amends(place, {"lot/L": 10, "debt": -10}))
     contests[1].add(Amends(place, {"lot/L": 5, "debt": -5}))
-    ((compensation, postings),) = compensations(contests[:2], "us", 100)
+    ((compensation, postings),) = compensations(contests[:2], "us", 100, 1_000)
     assert compensation.of == (Difference("us/b2", 2, {"lot/L": 15, "debt": -15}),)
     assert postings == {"lot/L": 15, "debt": -15}
 
@@ -57,7 +63,7 @@ def test_differences_that_cancel_are_still_told_one_by_one() -> None:
     contests = list(three_losers().book("us").contests.values())
     contests[0].canonical, contests[1].canonical = {"lot/L": -11, "held/b": 10, "held/x": 1}, {}
     contests[1].canonical = {"lot/L": -19, "held/c": 20, "held/x": -1}
-    ((compensation, postings),) = compensations(contests[:2], "us", 100)
+    ((compensation, postings),) = compensations(contests[:2], "us", 100, 1_000)
     assert [difference.postings for difference in compensation.of] == [
         {"lot/L": -1, "held/x": 1},
         {"lot/L": 1, "held/x": -1},
