@@ -82,7 +82,7 @@ def test_a_demo_whose_logs_lack_an_operation_has_failed() -> None:
 
 
 def test_a_demo_without_a_conflict_has_failed() -> None:
-    assert "no conflict" in str(failed(performance(conflicts=Conflicts([], 12))))
+    assert "no overspending" in str(failed(performance(conflicts=Conflicts([], 12))))
 
 
 def test_a_directory_that_is_not_empty_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
