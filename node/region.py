@@ -52,7 +52,7 @@ _COMPENSATING_POSTINGS: Final = 1_000
 _CONTESTS_AT_ONCE: Final = 100
 _CHECKPOINT_ENTRIES: Final = 256
 _CHECKPOINT_BOOKS: Final = 64
-_CHECKPOINT_SHARE: Final = 32
+_CHECKPOINT_SHARE: Final = 128
 """Of what waits to be checkpointed, at least this part is done in a tick, so that no load can outrun it."""
 _COMMITS_AT_ONCE: Final = 2_000
 _FORGET_EVERY_MS: Final = 1_000
