@@ -209,6 +209,11 @@ class TestReallocated:
         assert told(newest) == ("reallocated", "applied", 60, 0, (LotShare("M", 0, 60),))
         assert known.id == overspend.id
 
+    def test_what_is_released_onto_a_lot_that_was_revoked_elsewhere_has_expired(self) -> None:
+        world = clash([grant("L", 100), reserve("a", 80)], [revoke("L")], [release("a")])
+        assert told(world.the_report()) == ("reallocated", "applied", 80, 0, (LotShare("L", 80, 0),))
+        assert postings_of(world) == {"lot/L": -80, "expired": 80}
+
     def test_a_revocation_finds_less_to_revoke(self) -> None:
         world = clash([grant("L", 100)], [reserve("a", 80)], [revoke("L")])
         assert told(world.the_report()) == ("reallocated", "applied", 80, 0, (LotShare("L", -100, -20),))

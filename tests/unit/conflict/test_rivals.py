@@ -1,10 +1,12 @@
 """Who stands earlier in canonical order and was not seen: found by bisection, counted whole, named in part."""
 
+import pytest
+
 from conflict.rivals import MAX_RIVALS, RivalIndex
 from ledger.ids import ClaimId, Position, TenantId
 from ledger.operation import Release
 from ledger.posting import Outcome
-from replication.clock import VectorClock
+from replication.clock import VectorClock, hlc_at
 from replication.entry import GENESIS, VERSION, Entry
 from replication.filed import Filed
 from tests.regions import Regions, clash, debit, grant, reserve, revoke
@@ -89,7 +91,8 @@ def test_what_the_loser_had_seen_is_no_rival_in_a_report() -> None:
     assert report.rival_count == 2
 
 
-def test_compensations_are_nobodys_rivals() -> None:
+@pytest.mark.parametrize("checkpointed", [True, False])
+def test_compensations_are_nobodys_rivals(checkpointed: bool) -> None:
     world = Regions("ap", "eu", "us")
     world.do("eu", grant("L", 100))
     world.meet()
@@ -99,9 +102,13 @@ def test_compensations_are_nobodys_rivals() -> None:
     world.do("eu", debit("c", 80))
     world.exchange(3_000)
     assert len(world.reports("eu")[0].compensations) == 1
+    if checkpointed:
+        for name in ("ap", "eu"):
+            assert len(world.book(name).checkpoint(hlc_at(world.now), 100)) == 4
     world.do("us", reserve("d", 80))
     world.meet()
     report = world.reports("us")[0]
+    assert report == world.reports("eu")[0] == world.reports("ap")[0]
     assert [rival.claim for rival in report.rivals] == ["a", "b", "c"]
     assert report.rival_count == 3
 

@@ -100,6 +100,19 @@ class TestBooksThatAreNotPutRightYet:
             result = world.audit(name)
             assert (result.unsettled_tenants, result.books_equal) == (0, True)
 
+    def test_what_has_only_just_come_in_is_looked_at_first(self) -> None:
+        world = Regions("ap", "eu", "us")
+        world.do("eu", grant("L", 100))
+        world.meet()
+        world.part()
+        world.do("eu", reserve("a", 80))
+        world.do("us", reserve("b", 80))
+        world.set_cut("eu", "us", False)
+        world.exchange()
+        assert world.book("us").contests == {}
+        result = world.audit("us")
+        assert (result.findings, result.unsettled_tenants) == ([], 1)
+
     def test_books_that_differ_although_nothing_is_due_are_a_finding(self) -> None:
         world = clash([grant("L", 100)], [reserve("a", 80)], [reserve("b", 80)])
         book = world.book("us")

@@ -13,7 +13,7 @@ from node.store.kv import Table
 from node.store.rows import COMPENSATION, OPERATION, REVOCATION, decode_history, tenant_key
 from replication.clock import hlc_at
 from replication.filed import Filed
-from tests.regions import Regions, capture, clash, debit, grant, refund, release, reserve, revoke
+from tests.regions import HOUR_MS, Regions, capture, clash, debit, grant, refund, release, renew, reserve, revoke
 from tests.world import TENANT
 
 FAR = hlc_at(2**45)
@@ -342,6 +342,59 @@ class TestALateEntry:
         assert world.region("eu").unsettled_count == 1, "b and c are short, and c is ours to put right"
         world.put_right()
         self.check(world)
+
+    def test_what_was_put_right_before_stays_put_right_and_only_the_rest_is_posted(self) -> None:
+        world = Regions("ap", "eu", "us")
+        world.do("eu", grant("L", 100))
+        world.meet()
+        world.part()
+        lost = world.do("ap", debit("x", 5))
+        sealed = world.region("ap").journal.sealed(*lost.dot)
+        assert sealed is not None
+        world.do("eu", reserve("a", 80))
+        world.do("us", reserve("b", 80))
+        world.lose_disk("ap")
+        world.put_right()
+        world.exchange(2_000)
+        (before,) = world.reports("us")
+        assert [amends.postings for amends in before.compensations] == [{"lot/L": 60, "debt": -60}]
+        assert world.book("us").is_idle
+        world.region("us").receive([sealed], world.now)
+        world.land("us")
+        (between,) = world.reports("us")
+        assert (between.id, between.state, between.debt) == (before.id, "detected", 65)
+        assert (between.rival_count, between.compensations) == (2, before.compensations)
+        world.put_right()
+        (after,) = world.reports("eu")
+        assert [amends.postings for amends in after.compensations] == [
+            {"lot/L": 60, "debt": -60},
+            {"lot/L": 5, "debt": -5},
+        ]
+        assert all(world.audit(name).books_equal for name in world.names)
+
+    def test_a_conflict_that_it_clears_up_is_gone_if_nothing_had_been_posted(self) -> None:
+        world = Regions("ap", "eu", "us")
+        world.do("eu", grant("L", 100))
+        world.do("eu", reserve("a", 80))
+        world.meet()
+        world.part()
+        lost = world.do("ap", debit("x", 5), key="k")
+        sealed = world.region("ap").journal.sealed(*lost.dot)
+        assert sealed is not None
+        world.do("eu", release("a"), key="k")
+        world.do("us", renew("a", HOUR_MS // 2))
+        world.lose_disk("ap")
+        world.put_right()
+        world.exchange(2_000)
+        (lease,) = world.reports("us")
+        assert (lease.kind, lease.loser.kind, lease.state) == ("lease", "renew", "compensated")
+        world.region("us").receive([sealed], world.now)
+        world.land("us")
+        world.put_right()
+        (mismatch,) = world.reports("us")
+        assert (mismatch.kind, mismatch.loser.kind) == ("key_mismatch", "release")
+        assert world.reports("us") == world.reports("eu")
+        assert world.region("us").report(lease.id, world.now) is None
 
     def test_it_does_not_hold_up_what_is_not_stable_yet(self) -> None:
         world, sealed = self.world()

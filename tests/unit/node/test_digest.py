@@ -110,6 +110,8 @@ def test_neither_checkpoints_nor_eviction_nor_restarts_change_it() -> None:
     world.crash("eu")
     assert world.region("eu").digest() == digest
     world.do("eu", debit("d", 1))
+    world.exchange(5_000)
+    assert world.region("eu").books == {}
     changed = world.region("eu").digest()
     assert changed != digest
     world.exchange(2_000)

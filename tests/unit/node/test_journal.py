@@ -97,6 +97,7 @@ class TestCommits:
             writer.add(replica)
         writer.commit()
         assert writer.runs(1) == [("eu/b1", 1, {}, 2), ("us/b1", 1, {}, 1), ("eu/b1", 3, {}, 1)]
+        assert len(writer.disk.scan(Table.DOTS, b"", None, 10)) == 2, "one row for each log is enough to find them"
 
     def test_a_commit_begins_a_new_run(self) -> None:
         writer = Writer()

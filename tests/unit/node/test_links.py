@@ -209,6 +209,9 @@ class TestWhatPeersHave:
         eu.links.lost(session)
         peer = eu.links.peers["us"]
         assert (peer.has, peer.promise, peer.hlc) == ({"us/b1": 7}, hlc_at(NOW - 5), hlc_at(NOW))
+        again = linked(eu, "us")
+        eu.links.receive(again, Have({"us/b1": 6}, {"us": hlc_at(NOW - 9)}, hlc_at(NOW + 1)), NOW)
+        assert (peer.has, peer.promise, peer.hlc) == ({"us/b1": 7}, hlc_at(NOW - 5), hlc_at(NOW + 1))
 
     def test_it_only_grows(self) -> None:
         eu = Host("eu")

@@ -281,6 +281,18 @@ class TestLots:
         world.exchange(500)
         assert contents(world, "eu", Settle) == []
 
+    def test_nor_does_it_when_the_debt_is_in_the_rows(self) -> None:
+        world = Regions("eu")
+        world.do("eu", grant("L", 100, until=1_000))
+        world.exchange(700)
+        world.do("eu", debit("d", 70, OnShortage.DEBT))
+        world.exchange(100)
+        world.crash("eu")
+        assert world.region("eu").debts() == {TENANT: 70}
+        assert world.book("eu").account.lots[LotId("L")].remaining == 100
+        world.exchange(500)
+        assert contents(world, "eu", Settle) == []
+
     def test_only_the_region_that_granted_a_lot_settles_when_it_starts(self) -> None:
         world = Regions("eu", "us")
         world.do("eu", grant("L", 10))
@@ -631,6 +643,27 @@ class TestMemory:
         world.do("us", debit("x", 1, OnShortage.DEBT), tenant=OTHER)
         world.exchange(3_000)
         assert list(world.region("us").books) == [OTHER]
+
+    def test_of_many_that_could_be_dropped_it_is_the_one_not_touched_for_longest(self) -> None:
+        world = self.story(2)
+        region = world.region("us")
+        stays, goes = region.books
+        world.pass_time(1)
+        region.existing_book(stays, world.now)
+        (read,) = {TENANT, OTHER, TenantId("initech")} - {stays, goes}
+        world.pass_time(1)
+        region.existing_book(read, world.now)
+        world.exchange(1_500)
+        assert set(region.books) == {stays, read}
+
+    def test_a_tenant_that_may_have_to_be_put_right_is_not_dropped(self) -> None:
+        world = Regions("eu", "us", tenants_in_memory=0, settle_after_ms=5_000)
+        world.do("eu", grant("L", 100))
+        world.exchange(3_000)
+        us = world.region("us")
+        assert (us.unsettled_count, list(us.books), us.books[TENANT].is_idle) == (1, [TENANT], True)
+        world.exchange(5_000)
+        assert (us.unsettled_count, us.books) == (0, {})
 
     def test_a_tenant_that_is_not_put_right_yet_is_not_dropped(self) -> None:
         world = Regions("eu", "us", tenants_in_memory=0, settle_after_ms=10_000)
