@@ -16,7 +16,7 @@ Claims that are closed and the keys of the checkpointed past are not kept here: 
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, Final, Protocol, assert_never
 
@@ -88,7 +88,7 @@ class Effect(Struct, frozen=True, gc=False):
     postings: Postings
     outcome: Outcome
     result: ClaimView | None
-    changes: Sequence[Change]
+    changes: tuple[Change, ...]
 
 
 NOTHING: Effect = Effect(NO_POSTINGS, Outcome.POSTED, None, ())
@@ -209,7 +209,8 @@ class Account:
             self._set_key(key, KeyUse(f"{place.region}/{place.boot}", place.seq, request))
         if 0 in postings.values():
             postings = {account: amount for account, amount in postings.items() if amount}
-        return Effect(postings, outcome, claim.view() if claim is not None else None, changes)
+        # A tuple of what holds no containers is nothing that the garbage collector has to look at; a list always is.
+        return Effect(postings, outcome, claim.view() if claim is not None else None, tuple(changes))
 
     def undo(self, effect: Effect) -> None:
         """Take back the operation applied last, whose effect this was."""

@@ -130,7 +130,7 @@ def _tune() -> None:
     """What was loaded stays: the collector need not look at it again; and the writer thread gets its turn soon."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(200_000, 20, 1_000)
     sys.setswitchinterval(_SWITCH_SECONDS)
 
 
