@@ -80,7 +80,9 @@ async def test_conflicts_pass_every_filter_that_is_set(overspent: Overspent, que
     assert len(await conflicts(overspent.west, query)) == count
 
 
-async def test_a_conflict_that_is_not_detected_yet_is_found_by_the_time_of_its_loser(east: Browser, west: Browser) -> None:
+async def test_a_conflict_that_is_not_detected_yet_is_found_by_the_time_of_its_loser(
+    east: Browser, west: Browser
+) -> None:
     await east.granted(100)
     west.node.hear(east.node)
     east.node.clock_ms += 10
