@@ -34,13 +34,13 @@ from ledger.operation import Content, Expire, Grant, Hold, Lapse, Operation, Ren
 from ledger.posting import DEBT, Outcome
 from node.alarms import AlarmKind, Alarms
 from node.book import LedgerBook, stored_debt
-from node.digest import MODULUS, shown, tenant_digest
 from node.schedule import Due, Schedule
 from node.settings import RegionSettings
 from node.store.errors import DamagedStore, ForeignDirectory
 from node.store.journal import Journal, filed_of
 from node.store.kv import Overlay, Table, Write
 from node.store.rows import decode_claim, decode_lot, pack, place_key, place_of, tenant_of, unpack
+from node.sums import Sums
 from replication.clock import Hlc, VectorClock, hlc_at, ms_of
 from replication.delivery import Delivered, Delivery
 from replication.entry import VERSION, Entry, EntryError, LogHead, Malformed, hash_of, seal
@@ -118,10 +118,7 @@ class Region:
         self._low = 0
         self._low_heads: dict[str, LogHead] = {}
         self._low_written = 0
-        self._changed: dict[TenantId, LedgerBook] = {}
-        self._owing: dict[TenantId, int] = {}
-        self._digest: int | None = None
-        self._undigested: dict[TenantId, LedgerBook] = {}
+        self._sums = Sums()
         self._scans: deque[tuple[Table, bytes]] = deque([(Table.OPEN, b""), (Table.LOTS, b"")])
         heads, behind = self._read_logs()
         self.delivery = Delivery(
@@ -177,7 +174,7 @@ class Region:
         """File again what is not checkpointed, and find the tenants whose books are not settled."""
         for key, row in self._all_rows(Table.STATES):
             if debt := stored_debt(row):
-                self._owing[TenantId(tenant_of(key))] = debt
+                self._sums.begin_with(TenantId(tenant_of(key)), debt)
         for key, _ in self._all_rows(Table.UNSETTLED):
             book = self._book(TenantId(tenant_of(key)), now)
             book.quiet_since = book.unsettled_since = now
@@ -259,8 +256,7 @@ class Region:
         book = self.books.get(tenant)
         if book is None:
             book = self.books[tenant] = LedgerBook(tenant, self._overlay, self.journal, self.clock)
-            if self._digest is not None and book.exists:
-                book.digest_counted = tenant_digest(tenant, book.account)
+            self._sums.loaded(book)
         book.touched_at = now
         return book
 
@@ -310,9 +306,7 @@ class Region:
             self._waiting += 1
             self._open_unchecked += 1
             self._unstable[book.tenant] = book
-        self._changed[book.tenant] = book
-        if self._digest is not None:
-            self._undigested[book.tenant] = book
+        self._sums.changed(book)
 
     # -- entries of other logs --------------------------------------------------------------------------------------
 
@@ -422,7 +416,7 @@ class Region:
 
     def _watch_lot(self, tenant: TenantId, lot: Lot, now: int) -> None:
         if lot.granted.region == self.settings.region and lot.state is LotState.OPEN:
-            if lot.starts_at > now or tenant in self._owing:
+            if lot.starts_at > now or self._sums.owes(tenant):
                 self._schedule.add(lot.starts_at, Due.START, tenant, lot.id)
             self._schedule.add(lot.expires_at, Due.EXPIRY, tenant, lot.id)
 
@@ -588,11 +582,9 @@ class Region:
         if excess <= 0 or 0 <= now - self._forgot_at < _FORGET_EVERY_MS:
             return
         self._forgot_at = now
-        self.debts()
         idle = (book for book in self.books.values() if book.is_idle and book.tenant not in self._merged)
         for book in sorted(idle, key=attrgetter("touched_at"))[:excess]:
-            self._count_digest(book)
-            self._undigested.pop(book.tenant, None)
+            self._sums.leaving(book)
             del self.books[book.tenant]
 
     # -- the disk ---------------------------------------------------------------------------------------------------
@@ -651,44 +643,25 @@ class Region:
 
     def debts(self) -> dict[TenantId, int]:
         """What each tenant owes, of those that owe anything. Never change it."""
-        for book in self._changed.values():
-            debt = -book.account.totals[DEBT]
-            if debt:
-                self._owing[book.tenant] = debt
-            else:
-                self._owing.pop(book.tenant, None)
-        self._changed = {}
-        return self._owing
+        return self._sums.debts()
 
     def debtors(self) -> list[TenantId]:
         """The tenants that owe anything."""
-        return list(self.debts())
+        return list(self._sums.debts())
 
     @property
     def unsettled_count(self) -> int:
         """How many tenants' books this region may still have to put right."""
         return len(self._merged)
 
-    # -- the digest -------------------------------------------------------------------------------------------------
-
     def digest(self) -> str:
         """A number that names canonical state (see `node.digest`). The first time it reads every tenant."""
-        if self._digest is None:
-            self._digest = 0
-            for tenant in self.tenants():
-                if tenant not in self.books:
-                    self._count_digest(LedgerBook(tenant, self._overlay, self.journal, self.clock))
-            self._undigested = dict(self.books)
-        for book in self._undigested.values():
-            self._count_digest(book)
-        self._undigested = {}
-        return shown(self._digest)
-
-    def _count_digest(self, book: LedgerBook) -> None:
-        if self._digest is not None and book.exists:
-            digest = tenant_digest(book.tenant, book.account)
-            self._digest = (self._digest + digest - book.digest_counted) % MODULUS
-            book.digest_counted = digest
+        others = (
+            LedgerBook(tenant, self._overlay, self.journal, self.clock)
+            for tenant in self.tenants()
+            if tenant not in self.books
+        )
+        return self._sums.digest(self.books, others)
 
 
 def _copy(head: LogHead) -> LogHead:
