@@ -143,7 +143,7 @@ def open_sealed(sealed: bytes) -> tuple[Entry, bytes]:
         raise Malformed("the hash does not match")
     try:
         entry = _decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(str(error)) from None
     if _encode(entry) != body:
         raise Malformed("not in the one form that entries have")

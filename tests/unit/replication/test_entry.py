@@ -88,6 +88,12 @@ class TestSealing:
             with pytest.raises(Malformed):
                 open_sealed(sealed_raw(sealed[: min(length, len(sealed) - 33)]))
 
+    def test_text_that_is_no_utf8_is_malformed_under_a_hash_that_matches(self) -> None:
+        body = seal(HOLD)[:-32]
+        for text in (b"acme", b"job-1", b"lot/gold", b"applied", b"k-1"):
+            with pytest.raises(Malformed):
+                open_sealed(sealed_raw(body.replace(text, b"\xff" * len(text))))
+
     def test_what_follows_an_entry_is_noticed(self) -> None:
         with pytest.raises(Malformed):
             open_sealed(sealed_raw(seal(HOLD)[:-32] + b"\xc0"))
