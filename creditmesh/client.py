@@ -297,6 +297,12 @@ class AsyncClient:
         answer = await self._transport.call("POST", "/v1/chaos/links", body=body, headers=JSON_BODY, only=self._first)
         return _decode(answer.body, wire.LinkReply)
 
+    async def set_clock(self, *, offset_ms: int = 0, frozen: bool = False) -> wire.ClockReply:
+        """Sets the first endpoint's clock ahead of its machine's (or behind), or stops it; without arguments: right."""
+        body = msgspec.json.encode(wire.ClockRequest(offset_ms=offset_ms, frozen=frozen))
+        answer = await self._transport.call("PUT", "/v1/chaos/clock", body=body, headers=JSON_BODY, only=self._first)
+        return _decode(answer.body, wire.ClockReply)
+
     async def export(self, *, after: str | None = None) -> AsyncIterator[wire.ExportedEntry]:
         """All entries that the first endpoint has beyond the clock token `after`, causes before consequences.
 

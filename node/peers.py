@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 
 from node.config import RegionConfig
-from node.runtime import Node, wall_ms
+from node.runtime import Node
 from replication.codec import MAX_FRAME_BYTES, Fault, FrameError, decode, encode
 from replication.gossip import Close, Session
 
@@ -90,7 +90,7 @@ class Peers:
         """Say goodbye and close every link."""
         for task in self._dialling:
             task.cancel()
-        self._node.links.stop(wall_ms())
+        self._node.links.stop(self._node.wall_ms())
         self._send()
         await asyncio.gather(*self._dialling, return_exceptions=True)
 
@@ -131,7 +131,7 @@ class Peers:
     async def _talk(self, socket: Socket) -> None:
         """Hold a conversation until the link ends."""
         node = self._node
-        session = node.links.open(wall_ms())
+        session = node.links.open(node.wall_ms())
         link = self._links[session] = _Link(socket)
         sending = asyncio.create_task(link.send_all())
         self._send()
@@ -163,7 +163,7 @@ class Peers:
             self._refuse(session, error)
         else:
             try:
-                node.links.receive(session, frame, wall_ms())
+                node.links.receive(session, frame, node.wall_ms())
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the end
                 node.committer.fail(error)
                 return
@@ -177,7 +177,7 @@ class Peers:
         node = self._node
         node.metrics.frame_refused(error.fault)
         log.warning("frame refused", region=node.name, peer=session.region, why=str(error))
-        node.links.refuse(session, error, wall_ms())
+        node.links.refuse(session, error, node.wall_ms())
         self._send()
 
     def _send(self) -> None:

@@ -18,10 +18,11 @@ import uvloop
 from aiohttp import web
 
 from node.api import build_server
+from node.clock import WallClock
 from node.config import Address, NodeConfig
 from node.peers import Peers
 from node.region import Region
-from node.runtime import Node, wall_ms
+from node.runtime import Node
 from node.store.errors import StorageError
 from node.store.kv import Overlay
 from node.store.lmdb_disk import LmdbDisk
@@ -70,8 +71,9 @@ async def _serve(config: NodeConfig) -> int:
             max_map_bytes=config.store.max_map_bytes,
         )
         stack.callback(disk.close)
-        region = Region(config.settings, Overlay(disk), new_boot(wall_ms()), wall_ms())
-        node = Node(config, region, disk)
+        clock = WallClock()
+        region = Region(config.settings, Overlay(disk), new_boot(clock.now_ms()), clock.now_ms())
+        node = Node(config, region, disk, clock)
         peers = Peers(node)
         _tune()
         node.start()

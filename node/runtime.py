@@ -26,6 +26,7 @@ from node.alarms import Alarm, AlarmKind
 from node.api.facade import Unavailable
 from node.audit import AuditResult, audit
 from node.book import LedgerBook
+from node.clock import WallClock
 from node.config import NodeConfig
 from node.links import Links
 from node.metrics import Gauges, Metrics
@@ -44,11 +45,6 @@ _EXPORTED_BYTES_AT_ONCE: Final = 256 * 1024
 T = TypeVar("T")
 
 log = structlog.get_logger()
-
-
-def wall_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 class Lag(Struct, frozen=True):
@@ -179,9 +175,11 @@ class Node:
     Relations kept: nothing that a caller gets to see depends on an entry that is not durable.
     """
 
-    def __init__(self, config: NodeConfig, region: Region, disk: LmdbDisk) -> None:
+    def __init__(self, config: NodeConfig, region: Region, disk: LmdbDisk, clock: WallClock) -> None:
         self.config = config
         self.region = region
+        self.clock = clock
+        self.wall_ms = clock.now_ms
         self.metrics = Metrics()
         self.name = region.settings.region
         self.replica = region.replica
@@ -190,7 +188,7 @@ class Node:
         self.on_outgoing: Callable[[], None] = _nothing
         self.on_link_set: Callable[[str], None] = _nothing
         self._disk = disk
-        self._started_at = wall_ms()
+        self._started_at = self.wall_ms()
         self._low_on_disk = False
         self._moved = asyncio.Event()
         self._fresh: list[bytes] = []
@@ -224,7 +222,7 @@ class Node:
                     checked_at = time.monotonic()
                     self._low_on_disk = self._disk.free_bytes() < self.config.store.min_free_bytes
                     self.metrics.observe(self._gauges())
-                now = wall_ms()
+                now = self.wall_ms()
                 self.region.tick(now)
                 self.links.tick(now)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the end
@@ -246,8 +244,8 @@ class Node:
     def _push(self) -> None:
         self._is_push_due = False
         fresh, self._fresh = self._fresh, []
-        self.links.push(fresh, wall_ms())
-        self.links.acknowledge(wall_ms())
+        self.links.push(fresh, self.wall_ms())
+        self.links.acknowledge(self.wall_ms())
         self.on_outgoing()
 
     async def _all_durable(self) -> None:
@@ -261,7 +259,7 @@ class Node:
         if self.committer.failure.done() or self._low_on_disk:
             raise Unavailable("; ".join(self.not_ready()))
         try:
-            outcome = self.region.submit(tenant, command, key, wall_ms())
+            outcome = self.region.submit(tenant, command, key, self.wall_ms())
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the end
             raise self._stopped_by(error) from None
         if isinstance(outcome, Accepted):
@@ -280,7 +278,7 @@ class Node:
         nothing is on its way to the disk. Raises `Unavailable`.
         """
         with self._fail_stop():
-            book = self.region.existing_book(tenant, wall_ms())
+            book = self.region.existing_book(tenant, self.wall_ms())
             if book is None:
                 return None
             rendered = render(book)
@@ -290,7 +288,7 @@ class Node:
     async def read_all(self, render: Callable[[Region, int], T]) -> T:
         """What `render` makes of the region at the time given (ms), once all that it could see is durable."""
         with self._fail_stop():
-            rendered = render(self.region, wall_ms())
+            rendered = render(self.region, self.wall_ms())
         await self._all_durable()
         return rendered
 
@@ -362,7 +360,7 @@ class Node:
         await self._all_durable()
         result = AuditResult()
         with self._fail_stop():
-            for _ in audit(self.region, wall_ms(), result):
+            for _ in audit(self.region, self.wall_ms(), result):
                 await asyncio.sleep(0)
         return result
 
@@ -370,11 +368,11 @@ class Node:
 
     def now(self) -> int:
         """The time at which a command would be judged, in ms."""
-        return self.region.present(wall_ms())
+        return self.region.present(self.wall_ms())
 
     def behind(self) -> dict[str, Lag]:
         """How far this node may be behind each peer."""
-        now, clock = wall_ms(), self.region.clock
+        now, clock = self.wall_ms(), self.region.clock
         return {
             name: Lag(missing(clock, peer.has), _ago(peer.heard_at, now)) for name, peer in self.links.peers.items()
         }
@@ -409,11 +407,11 @@ class Node:
 
     def set_link(self, peer: str, cut: bool) -> None:
         """Cut the link to a peer at this end, in both directions, or open it again."""
-        self.links.set_cut(peer, cut, wall_ms())
+        self.links.set_cut(peer, cut, self.wall_ms())
         self.on_link_set(peer)
 
     def _gauges(self) -> Gauges:
-        now, region = wall_ms(), self.region
+        now, region = self.wall_ms(), self.region
         peers = self.links.peers.values()
         debts = region.debts()
         return Gauges(

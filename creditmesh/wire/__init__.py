@@ -4,7 +4,10 @@ The node encodes exactly these; `creditmesh.client` decodes them.
 """
 
 from creditmesh.wire.cluster import (
+    MAX_CLOCK_OFFSET_MS,
     Alarm,
+    ClockReply,
+    ClockRequest,
     ClusterQuery,
     ClusterReply,
     Frontier,
@@ -107,6 +110,7 @@ __all__ = [
     "IDEMPOTENCY_KEY",
     "IDEMPOTENT_REPLAYED",
     "MAX_AMOUNT",
+    "MAX_CLOCK_OFFSET_MS",
     "MAX_LEASE_MS",
     "MAX_PAGE",
     "MAX_TIME_MS",
@@ -120,6 +124,8 @@ __all__ = [
     "Behind",
     "CaptureRequest",
     "ClaimDebt",
+    "ClockReply",
+    "ClockRequest",
     "ClusterQuery",
     "ClusterReply",
     "CompensatingEntry",

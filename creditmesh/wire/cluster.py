@@ -1,12 +1,18 @@
-"""The cluster on the wire: regions, links, clocks, the frontier, alarms, health; and links cut on purpose.
+"""The cluster on the wire: regions, links, clocks, the frontier, alarms, health; and faults on purpose.
 
-``GET /v1/cluster``, ``GET /healthz``, ``GET /readyz``, ``POST /v1/chaos/links`` (served
-only where the node was told to).
+``GET /v1/cluster``, ``GET /healthz``, ``GET /readyz``; and, served only where the node was told to,
+``POST /v1/chaos/links`` and ``PUT /v1/chaos/clock``.
 """
 
 from enum import StrEnum
+from typing import Annotated, Final
 
-from creditmesh.wire.field import Hlc, ReadReply, Region, Reply, Request
+from msgspec import Meta
+
+from creditmesh.wire.field import DAY_MS, Hlc, ReadReply, Region, Reply, Request
+
+MAX_CLOCK_OFFSET_MS: Final = 3660 * DAY_MS
+"""Ten years: how wrong a node's clock may be set on purpose."""
 
 
 class RegionLink(Reply, frozen=True, kw_only=True):
@@ -102,4 +108,23 @@ class LinkReply(Reply, frozen=True, kw_only=True):
 
     peer: str
     state: LinkState
+    region: str
+
+
+class ClockRequest(Request, frozen=True, kw_only=True):
+    """``PUT /v1/chaos/clock``: set a node's clock wrong, as a bad machine's would be."""
+
+    offset_ms: Annotated[int, Meta(ge=-MAX_CLOCK_OFFSET_MS, le=MAX_CLOCK_OFFSET_MS)] = 0
+    """By how much it is ahead of the machine's clock; 0 for right."""
+    frozen: bool = False
+    """Whether it stands still from now on."""
+
+
+class ClockReply(Reply, frozen=True, kw_only=True):
+    """200: the node's clock is set so now."""
+
+    offset_ms: int
+    frozen: bool
+    now: int
+    """What it shows, in milliseconds since the epoch."""
     region: str

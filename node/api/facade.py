@@ -13,6 +13,7 @@ from ledger.command import Command
 from ledger.ids import Key, Position, TenantId
 from node.alarms import Alarm
 from node.book import LedgerBook
+from node.clock import WallClock
 from node.config import NodeConfig
 from node.metrics import Metrics
 from node.region import Accepted
@@ -216,6 +217,11 @@ class Node(Protocol):
     @property
     def metrics(self) -> Metrics:
         """Where to count."""
+        ...
+
+    @property
+    def clock(self) -> WallClock:
+        """Its wall clock, which may be set wrong on purpose."""
         ...
 
     def now(self) -> int:

@@ -1,4 +1,4 @@
-"""Commands for those who run the cluster: its state, cutting links on purpose, export, audit."""
+"""Commands for those who run the cluster: its state, export, audit."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,23 +10,18 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from creditmesh import AsyncClient, CreditmeshError, NotFound, wire
+from creditmesh import AsyncClient, CreditmeshError, wire
 from node.cli.exits import REFUSED, USAGE, Stop, stop_for
 from node.cli.moment import shown_duration, shown_time
-from node.cli.output import Format, amount, console, facts, print_json, table
+from node.cli.output import amount, facts, table
 from node.cli.reach import PATIENCE, Node, on_node
 from replication.clock import TokenError, VectorClock, decode_token, encode_token
-
-chaos_app = typer.Typer(help="Cut and heal links on purpose, where the cluster was started with chaos enabled.")
 
 
 def add_to(app: typer.Typer) -> None:
     """Registers the commands."""
     for command in (status, export, audit):
         app.command()(on_node(command))
-    for command in (cut, heal):
-        chaos_app.command()(on_node(command))
-    app.add_typer(chaos_app, name="chaos")
 
 
 def status(
@@ -76,42 +71,6 @@ def _link(link: wire.RegionLink) -> Text:
     if link.cut:
         return Text("cut on purpose", style="yellow")
     return Text("up", style="green") if link.linked else Text("down", style="red")
-
-
-# --- links -------------------------------------------------------------------------------------------------------
-
-Peers = Annotated[list[str] | None, typer.Argument(help="The peers. Default: all.", show_default=False)]
-
-
-def cut(node: Node, peers: Peers = None) -> None:
-    """Cut a node's links to its peers, in both directions, as a partition would."""
-    _set_links(node, peers, wire.LinkState.CUT)
-
-
-def heal(node: Node, peers: Peers = None) -> None:
-    """Open a node's links to its peers again."""
-    _set_links(node, peers, wire.LinkState.OPEN)
-
-
-def _set_links(node: Node, peers: list[str] | None, state: wire.LinkState) -> None:
-    async def set_each(client: AsyncClient) -> list[wire.LinkReply]:
-        named = peers or [link.region for link in (await client.cluster()).regions]
-        try:
-            return [await client.set_link(peer, state) for peer in named]
-        except NotFound as error:
-            if "peer" in error.fields:
-                raise
-            line = "this node takes no cuts; start it with --chaos, or with `enabled = true` under [chaos]"
-            raise Stop(REFUSED, line) from None
-
-    replies = node.ask(set_each)
-    if node.output is Format.JSON:
-        print_json(replies)
-        return
-    shown = table("region", "peer", "link")
-    for reply in replies:
-        shown.add_row(reply.region, reply.peer, reply.state.value)
-    console().print(shown)
 
 
 # --- export and audit --------------------------------------------------------------------------------------------

@@ -257,9 +257,12 @@ async def test_questions_about_one_node_are_never_answered_by_another() -> None:
             await client.cluster(digest=True)
         with pytest.raises(Unavailable):
             await client.set_link("eu-west", wire.LinkState.CUT)
+        with pytest.raises(Unavailable):
+            await client.set_clock(offset_ms=-5, frozen=True)
         assert far.requests == []
         assert near.requests[0] == ("GET", "/v1/cluster?digest=true", None, None)
-        assert near.requests[-1] == ("POST", "/v1/chaos/links", None, {"peer": "eu-west", "state": "cut"})
+        assert ("POST", "/v1/chaos/links", None, {"peer": "eu-west", "state": "cut"}) in near.requests
+        assert near.requests[-1] == ("PUT", "/v1/chaos/clock", None, {"offset_ms": -5, "frozen": True})
 
 
 async def test_a_node_that_is_not_ready_says_why() -> None:

@@ -20,6 +20,7 @@ from node.api import build_server
 from node.api.facade import RegionView
 from node.audit import AuditResult, audit
 from node.book import LedgerBook
+from node.clock import WallClock
 from node.config import (
     Address,
     ChaosSection,
@@ -94,6 +95,7 @@ class InProcessNode:
         self.config = config
         self.name = config.region.name
         self.metrics = Metrics()
+        self.clock = WallClock()
         self.clock_ms = NOON
         self.disk = MemoryDisk()
         self.region = Region(config.settings, Overlay(self.disk), "0boot", NOON)

@@ -46,7 +46,7 @@ class ScriptedNode:
                 self.end_headers()
                 self.wfile.write(body)
 
-            do_GET = do_POST = _serve  # noqa: N815 - as http.server calls them
+            do_GET = do_POST = do_PUT = _serve  # noqa: N815 - as http.server calls them
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
@@ -321,8 +321,35 @@ def test_a_node_that_takes_no_cuts_says_how_to_have_one_that_does(
 ) -> None:
     node.refuses("/v1/chaos/links", wire.ProblemKind.NOT_FOUND, detail="no such path")
     assert ends(capsys, "chaos cut eu-west")[2] == [
-        "creditmesh: this node takes no cuts; start it with --chaos, or with `enabled = true` under [chaos]"
+        "creditmesh: this node takes no faults on purpose;"
+        " start it with --chaos, or with `enabled = true` under [chaos]"
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [("", (0, False)), ("--offset 5s", (5_000, False)), ("--offset=-2h --frozen", (-7_200_000, True))],
+)
+def test_a_clock_is_set_wrong_and_right_again(
+    node: ScriptedNode, capsys: pytest.CaptureFixture[str], given: str, asked: tuple[int, bool]
+) -> None:
+    offset_ms, frozen = asked
+    node.says(
+        "/v1/chaos/clock", wire.ClockReply(offset_ms=offset_ms, frozen=frozen, now=1_926_936_000_000, region="us-east")
+    )
+    code, out, _ = ends(capsys, f"chaos clock {given}")
+    assert code == 0
+    assert node.asked == [("/v1/chaos/clock", {"offset_ms": offset_ms, "frozen": frozen})]
+    said = {0: "right", 5_000: "5.0 s ahead", -7_200_000: "2 h behind, stands still"}[offset_ms]
+    assert f"clock {said}" in [" ".join(row.split()) for row in out.splitlines()]
+
+
+@pytest.mark.parametrize("offset", ["soon", "20000d"])
+def test_a_clock_that_cannot_be_set_so_is_a_mistake_of_the_command_line(
+    node: ScriptedNode, capsys: pytest.CaptureFixture[str], offset: str
+) -> None:
+    assert ends(capsys, f"chaos clock --offset {offset}")[0] == 2
+    assert node.asked == []
 
 
 @pytest.mark.parametrize(("ok", "code"), [(True, 0), (False, 1)])
