@@ -177,3 +177,10 @@ class MemoryDisk:
                 if key not in values:
                     insort(ordered, key)
                 values[key] = value
+
+    def damage(self, table: Table, key: bytes, bit: int) -> None:
+        """Flip one bit of a stored value, as a bad disk does; counted from its first byte on, round and round."""
+        value = bytearray(self._values[table][key])
+        place, shift = divmod(bit % (8 * len(value)), 8)
+        value[place] ^= 1 << shift
+        self._values[table][key] = bytes(value)

@@ -172,3 +172,13 @@ def test_a_scan_of_memory_keeps_to_its_limit_in_both_directions(disk: MemoryDisk
     assert [key for key, _ in disk.scan(Table.KEYS, b"", None, 2)] == [number(0), number(1)]
     assert [key for key, _ in disk.scan(Table.KEYS, b"", None, 2, reverse=True)] == [number(9), number(8)]
     assert [key for key, _ in disk.scan(Table.KEYS, number(4), number(6), 9, reverse=True)] == [number(5), number(4)]
+
+
+def test_a_damaged_value_differs_in_one_bit() -> None:
+    disk = MemoryDisk()
+    disk.write([(Table.META, b"a", b"\x00\x00"), (Table.META, b"b", b"\x00\x00")])
+    disk.damage(Table.META, b"a", 9)
+    assert disk.get(Table.META, b"a") == b"\x00\x02"
+    assert disk.get(Table.META, b"b") == b"\x00\x00"
+    disk.damage(Table.META, b"a", 9 + 16)
+    assert disk.get(Table.META, b"a") == b"\x00\x00"
