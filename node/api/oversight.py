@@ -11,11 +11,13 @@ from aiohttp import web
 from conflict.detect import Kind
 from conflict.report import Report
 from creditmesh import wire
+from creditmesh.wire import ProblemKind
 from ledger.ids import Position, TenantId
 from node.api import replies
+from node.api.description import NDJSON, Description, Route, told_by
 from node.api.facade import Node, RegionView
 from node.api.problems import invalid, not_found
-from node.api.reads import NoParameters, read_handler, said_of_itself
+from node.api.reads import NoParameters, read_route, said_of_itself
 from node.api.requests import (
     JSON,
     Body,
@@ -27,11 +29,9 @@ from node.api.requests import (
     read_body,
     wait_for_clock,
 )
-from node.api.router import Handler
 from node.metrics import CONTENT_TYPE
 from replication.clock import MAX_HLC, ms_of
 
-NDJSON: Final = "application/x-ndjson"
 MAX_REPORTS_LOOKED_AT: Final = 500
 """Reports that one request for a page looks at, so that a filter that finds nothing does not hold up the node."""
 
@@ -49,18 +49,30 @@ class Oversight:
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    def routes(self) -> Iterator[tuple[str, Handler]]:
-        """Path and handler of each."""
+    def routes(self) -> Iterator[Route]:
+        """All of them."""
         node = self._node
-        yield "/v1/conflicts", read_handler(node, wire.ConflictsQuery, self.conflicts)
-        yield "/v1/conflicts/{conflict}", read_handler(node, NoParameters, self.conflict)
-        yield "/v1/debts", read_handler(node, NoParameters, self.debts)
-        yield "/v1/cluster", read_handler(node, wire.ClusterQuery, self.cluster)
-        yield "/v1/audit", read_handler(node, NoParameters, self.audit)
-        yield "/v1/entries", self.export
-        yield "/healthz", self.health
-        yield "/readyz", self.ready
-        yield "/metrics", self.metrics
+        yield read_route(node, "/v1/conflicts", wire.ConflictsQuery, self.conflicts)
+        yield read_route(node, "/v1/conflicts/{conflict}", NoParameters, self.conflict, ProblemKind.NOT_FOUND)
+        yield read_route(node, "/v1/debts", NoParameters, self.debts)
+        yield read_route(node, "/v1/cluster", wire.ClusterQuery, self.cluster)
+        yield read_route(node, "/v1/audit", NoParameters, self.audit)
+        export = Description(
+            summary=told_by(self.export),
+            reply=wire.ExportedEntry,
+            media=(NDJSON,),
+            reply_headers=(wire.CREDIT_CLOCK,),
+            query=wire.ExportQuery,
+            takes_clock=True,
+            refusals=(ProblemKind.INVALID_REQUEST, ProblemKind.NOT_READY),
+        )
+        yield Route("GET", "/v1/entries", self.export, export)
+        health = Description(summary=told_by(self.health), reply=wire.HealthReply)
+        yield Route("GET", "/healthz", self.health, health)
+        ready = Description(summary=told_by(self.ready), reply=wire.ReadyReply, unready=wire.ReadyReply)
+        yield Route("GET", "/readyz", self.ready, ready)
+        metrics = Description(summary=told_by(self.metrics), media=(CONTENT_TYPE,))
+        yield Route("GET", "/metrics", self.metrics, metrics)
 
     async def conflicts(self, _: tuple[str, ...], asked: wire.ConflictsQuery) -> wire.ConflictsReply:
         """A page of reports, the latest loser first."""
@@ -206,7 +218,7 @@ def _plain(reply: wire.Reply, status: int) -> web.Response:
     return web.Response(body=_json(reply), status=status, headers={"Content-Type": JSON})
 
 
-def link_handler(node: Node) -> Handler:
+def link_route(node: Node) -> Route:
     """``POST /v1/chaos/links``: cut or open a link, as a partition would. Served only where the node was told to."""
     decode = Body(wire.LinkRequest).decode
     peers = {peer.name for peer in node.config.peers}
@@ -221,4 +233,15 @@ def link_handler(node: Node) -> Handler:
         node.set_link(asked.peer, cut=asked.state is wire.LinkState.CUT)
         return _plain(wire.LinkReply(peer=asked.peer, state=asked.state, region=node.name), 200)
 
-    return handle
+    about = Description(
+        summary=told_by(link_route),
+        reply=wire.LinkReply,
+        body=wire.LinkRequest,
+        refusals=(
+            ProblemKind.INVALID_REQUEST,
+            ProblemKind.NOT_FOUND,
+            ProblemKind.PAYLOAD_TOO_LARGE,
+            ProblemKind.UNSUPPORTED_MEDIA_TYPE,
+        ),
+    )
+    return Route("POST", "/v1/chaos/links", handle, about)

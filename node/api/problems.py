@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
+from msgspec import Struct
 
 from creditmesh import wire
 from creditmesh.wire import ProblemKind
@@ -30,6 +31,34 @@ TITLES: Final[dict[ProblemKind, str]] = {
     ProblemKind.INTERNAL: "The node failed",
     ProblemKind.NOT_READY: "The node is not ready",
 }
+
+
+class Fields(Struct, frozen=True):
+    """The fields that a kind of problem has beside those that all have: always, and where there is something to say."""
+
+    always: dict[str, type] = {}
+    perhaps: dict[str, type] = {}
+
+
+FIELDS: Final[dict[ProblemKind, Fields]] = {
+    ProblemKind.INVALID_REQUEST: Fields({"field": str, "rule": str}),
+    ProblemKind.INSUFFICIENT_CREDIT: Fields(
+        {"requested": int, "available": int, "debt": int, "held": int}, {"next_start": int}
+    ),
+    ProblemKind.NOT_FOUND: Fields(
+        {}, dict.fromkeys(("tenant", "lot", "reservation", "claim", "conflict", "peer"), str)
+    ),
+    ProblemKind.METHOD_NOT_ALLOWED: Fields(),
+    ProblemKind.RESERVATION_ENDED: Fields({"reservation": str, "state": str, "captured": int}),
+    ProblemKind.LOT_CLOSED: Fields({"lot": str}),
+    ProblemKind.ALREADY_EXISTS: Fields({}, dict.fromkeys(("lot", "reservation", "debit"), str)),
+    ProblemKind.PAYLOAD_TOO_LARGE: Fields({"field": str}),
+    ProblemKind.UNSUPPORTED_MEDIA_TYPE: Fields({"field": str}),
+    ProblemKind.IDEMPOTENCY_MISMATCH: Fields({"key": str}),
+    ProblemKind.INTERNAL: Fields(),
+    ProblemKind.NOT_READY: Fields(),
+}
+"""What programs find in a problem, by kind."""
 
 _encode = msgspec.json.Encoder().encode
 

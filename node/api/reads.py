@@ -12,10 +12,12 @@ import msgspec
 from aiohttp import web
 
 from creditmesh import wire
+from creditmesh.wire import ProblemKind
 from ledger.claim import Claim
 from ledger.ids import ClaimId, TenantId
 from ledger.timeline import BEGINNING
 from node.api import replies
+from node.api.description import Description, Route, replied_by, told_by
 from node.api.facade import Node
 from node.api.problems import not_found
 from node.api.requests import JSON, MSGPACK, Query, place_in, place_token, wait_for_clock, wants_msgpack
@@ -38,6 +40,22 @@ _msgpack = msgspec.msgpack.Encoder().encode
 
 class NoParameters(wire.Request, frozen=True, kw_only=True):
     """The query of a read that takes none."""
+
+
+def read_route(
+    node: Node, path: str, query_type: type[QueryT], answer: Answer[QueryT], *refusals: ProblemKind
+) -> Route:
+    """A read: its handler, and its description, which is what `answer` says of itself."""
+    about = Description(
+        summary=told_by(answer),
+        reply=replied_by(answer),
+        media=(JSON, MSGPACK),
+        reply_headers=(wire.CREDIT_CLOCK,),
+        query=query_type,
+        takes_clock=True,
+        refusals=(ProblemKind.INVALID_REQUEST, *refusals, ProblemKind.NOT_READY),
+    )
+    return Route("GET", path, read_handler(node, query_type, answer), about)
 
 
 def read_handler(node: Node, query_type: type[QueryT], answer: Answer[QueryT]) -> Handler:
@@ -72,15 +90,14 @@ class TenantReads:
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    def routes(self) -> Iterator[tuple[str, Handler]]:
-        """Path and handler of each."""
-        tenant = "/v1/tenants/{tenant}"
-        node = self._node
-        yield f"{tenant}/lots", read_handler(node, NoParameters, self.lots)
-        yield f"{tenant}/balance", read_handler(node, NoParameters, self.balance)
-        yield f"{tenant}/reservations", read_handler(node, wire.ReservationsQuery, self.reservations)
-        yield f"{tenant}/reservations/{{reservation}}", read_handler(node, NoParameters, self.reservation)
-        yield f"{tenant}/entries", read_handler(node, wire.EntriesQuery, self.entries)
+    def routes(self) -> Iterator[Route]:
+        """All of them."""
+        tenant, node, unknown = "/v1/tenants/{tenant}", self._node, ProblemKind.NOT_FOUND
+        yield read_route(node, f"{tenant}/lots", NoParameters, self.lots, unknown)
+        yield read_route(node, f"{tenant}/balance", NoParameters, self.balance, unknown)
+        yield read_route(node, f"{tenant}/reservations", wire.ReservationsQuery, self.reservations, unknown)
+        yield read_route(node, f"{tenant}/reservations/{{reservation}}", NoParameters, self.reservation, unknown)
+        yield read_route(node, f"{tenant}/entries", wire.EntriesQuery, self.entries, unknown)
 
     async def _read(self, tenant: str, render: Callable[[LedgerBook], T]) -> T:
         reply = await self._node.read(TenantId(tenant), render)

@@ -19,7 +19,7 @@ from node.api.problems import Refused, invalid
 Handler = Callable[[web.BaseRequest, tuple[str, ...], str], Awaitable[web.StreamResponse]]
 """Answers a request, given the ids of its path and its query string."""
 
-_ID_RULES: Final = {
+RULES: Final = {
     "tenant": re.compile(TENANT_PATTERN),
     "lot": re.compile(ID_PATTERN),
     "reservation": re.compile(ID_PATTERN),
@@ -57,7 +57,7 @@ class Router:
         for segment in path.split("/")[1:]:
             if segment.startswith("{"):
                 name = segment[1:-1]
-                ids.append(_Id(name, _ID_RULES[name].match, f"must match {_ID_RULES[name].pattern}"))
+                ids.append(_Id(name, RULES[name].match, f"must match {RULES[name].pattern}"))
                 if branch.any is None:
                     branch.any = _Branch()
                 branch = branch.any

@@ -8,6 +8,7 @@ A request that has been read is answered or fails as a whole. Nothing is written
 """
 
 import asyncio
+from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
@@ -18,27 +19,35 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from creditmesh.wire import ProblemKind
+from node.api.description import Route
 from node.api.facade import Node, Unavailable
-from node.api.oversight import Oversight, link_handler
+from node.api.openapi import with_document
+from node.api.oversight import Oversight, link_route
 from node.api.problems import Refused, invalid, not_ready, problem_response
 from node.api.reads import TenantReads
 from node.api.router import Router
-from node.api.writes import WRITES, write_handler
+from node.api.writes import WRITES, write_route
 
 KEEPALIVE_S: Final = 75.0
 
 _log = structlog.get_logger(__name__)
 
 
-def build_router(node: Node) -> Router:
+def routes(node: Node) -> Iterator[Route]:
     """All routes of a node."""
-    router = Router()
     for write in WRITES:
-        router.add("POST", write.path, write_handler(node, write))
-    for path, handler in (*TenantReads(node).routes(), *Oversight(node).routes()):
-        router.add("GET", path, handler)
+        yield write_route(node, write)
+    yield from TenantReads(node).routes()
+    yield from Oversight(node).routes()
     if node.config.chaos.enabled:
-        router.add("POST", "/v1/chaos/links", link_handler(node))
+        yield link_route(node)
+
+
+def build_router(node: Node) -> Router:
+    """The routes of a node, and one that describes them and itself."""
+    router = Router()
+    for route in with_document(routes(node)):
+        router.add(route.method, route.path, route.handler)
     return router
 
 

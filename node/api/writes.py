@@ -27,6 +27,7 @@ from ledger.command import (
     RevokeLot,
 )
 from ledger.ids import ClaimId, LotId, TenantId
+from node.api.description import Description, Route, replied_by, told_by
 from node.api.facade import Node, Unavailable
 from node.api.problems import Refused, invalid, not_ready, refused_by_ledger
 from node.api.replies import EntryReply, debit_reply, grant_reply, refund_reply, reservation_reply, revoke_reply
@@ -53,9 +54,9 @@ _msgpack = msgspec.msgpack.Encoder().encode
 
 
 class Write(Generic[RequestT]):
-    """One kind of write: its path below the tenant, its request, what it means, and what is answered."""
+    """One kind of write: its path below the tenant, its request, what it means, what is answered, what is refused."""
 
-    __slots__ = ("body", "command", "path", "reply", "status")
+    __slots__ = ("body", "command", "path", "refusals", "reply", "request", "status")
 
     def __init__(
         self,
@@ -64,8 +65,11 @@ class Write(Generic[RequestT]):
         command: Callable[[RequestT, Ids], Command],
         reply: EntryReply,
         status: int,
+        *refusals: ProblemKind,
     ) -> None:
         self.path = f"/v1/tenants/{{tenant}}/{path}"
+        self.request = request
+        self.refusals = refusals
         self.body = Body(request)
         self.command = command
         self.reply = reply
@@ -110,16 +114,48 @@ def _refund(asked: wire.RefundRequest, _: Ids) -> Command:
     return RefundUsage(ClaimId(asked.claim), asked.amount, asked.at)
 
 
-WRITES: Final[tuple[Write[Any], ...]] = (
-    Write("reservations", wire.ReserveRequest, _reserve, reservation_reply, 201),
-    Write("reservations/{reservation}/renew", wire.RenewRequest, _renew, reservation_reply, 200),
-    Write("reservations/{reservation}/capture", wire.CaptureRequest, _capture, reservation_reply, 200),
-    Write("reservations/{reservation}/release", wire.ReleaseRequest, _release, reservation_reply, 200),
-    Write("debits", wire.DebitRequest, _debit, debit_reply, 201),
-    Write("refunds", wire.RefundRequest, _refund, refund_reply, 201),
-    Write("grants", wire.GrantRequest, _grant, grant_reply, 201),
-    Write("grants/{lot}/revoke", wire.RevokeRequest, _revoke, revoke_reply, 200),
+_SHORT, _TAKEN, _ENDED, _CLOSED = (
+    ProblemKind.INSUFFICIENT_CREDIT,
+    ProblemKind.ALREADY_EXISTS,
+    ProblemKind.RESERVATION_ENDED,
+    ProblemKind.LOT_CLOSED,
 )
+_ANY: Final = (
+    ProblemKind.INVALID_REQUEST,
+    ProblemKind.NOT_FOUND,
+    ProblemKind.PAYLOAD_TOO_LARGE,
+    ProblemKind.UNSUPPORTED_MEDIA_TYPE,
+    ProblemKind.IDEMPOTENCY_MISMATCH,
+    ProblemKind.NOT_READY,
+)
+"""What any write may be refused for, beside what stands with it in the table."""
+
+WRITES: Final[tuple[Write[Any], ...]] = (
+    Write("reservations", wire.ReserveRequest, _reserve, reservation_reply, 201, _SHORT, _TAKEN),
+    Write("reservations/{reservation}/renew", wire.RenewRequest, _renew, reservation_reply, 200, _ENDED),
+    Write("reservations/{reservation}/capture", wire.CaptureRequest, _capture, reservation_reply, 200, _ENDED),
+    Write("reservations/{reservation}/release", wire.ReleaseRequest, _release, reservation_reply, 200, _ENDED),
+    Write("debits", wire.DebitRequest, _debit, debit_reply, 201, _SHORT, _TAKEN),
+    Write("refunds", wire.RefundRequest, _refund, refund_reply, 201),
+    Write("grants", wire.GrantRequest, _grant, grant_reply, 201, _TAKEN),
+    Write("grants/{lot}/revoke", wire.RevokeRequest, _revoke, revoke_reply, 200, _CLOSED),
+)
+
+
+def write_route(node: Node, write: Write[Any]) -> Route:
+    """One kind of write: its handler, and its description, which is what its request says of itself."""
+    about = Description(
+        summary=told_by(write.request),
+        status=write.status,
+        reply=replied_by(write.reply),
+        media=(JSON, MSGPACK),
+        reply_headers=(wire.CREDIT_CLOCK, wire.CREDIT_ENTRY, wire.IDEMPOTENT_REPLAYED),
+        body=write.request,
+        takes_key=True,
+        takes_clock=True,
+        refusals=(*_ANY, *write.refusals),
+    )
+    return Route("POST", write.path, write_handler(node, write), about)
 
 
 def write_handler(node: Node, write: Write[Any]) -> Handler:

@@ -18,6 +18,7 @@ from ledger.ids import Key, TenantId
 from node.alarms import Alarm
 from node.api import build_server
 from node.api.facade import RegionView
+from node.api.problems import FIELDS
 from node.audit import AuditResult, audit
 from node.book import LedgerBook
 from node.clock import WallClock
@@ -281,4 +282,6 @@ def refused(answer: Answer, kind: wire.ProblemKind) -> wire.Problem:
     assert answer.status == problem.status == wire.STATUS[kind]
     assert problem.title
     assert problem.detail
+    fields = answer.json.keys() - {"type", "title", "status", "detail", "region"}
+    assert FIELDS[kind].always.keys() <= fields <= FIELDS[kind].always.keys() | FIELDS[kind].perhaps.keys()
     return problem
