@@ -1,4 +1,4 @@
-"""The routes for those who run the cluster: conflicts, debts, the cluster itself, audit, export, health, links."""
+"""The routes for those who run the cluster: conflicts, debts, the cluster itself, audit, export, health."""
 
 import asyncio
 from collections.abc import Iterator
@@ -16,17 +16,14 @@ from ledger.ids import Position, TenantId
 from node.api import replies
 from node.api.description import NDJSON, Description, Route, told_by
 from node.api.facade import Node, RegionView
-from node.api.problems import invalid, not_found
+from node.api.problems import not_found
 from node.api.reads import NoParameters, read_route, said_of_itself
 from node.api.requests import (
     JSON,
-    Body,
     Query,
     clock_token,
-    is_msgpack,
     place_in,
     place_token,
-    read_body,
     wait_for_clock,
 )
 from node.metrics import CONTENT_TYPE
@@ -216,32 +213,3 @@ def _place(report: Report) -> Position:
 
 def _plain(reply: wire.Reply, status: int) -> web.Response:
     return web.Response(body=_json(reply), status=status, headers={"Content-Type": JSON})
-
-
-def link_route(node: Node) -> Route:
-    """``POST /v1/chaos/links``: cut or open a link, as a partition would. Served only where the node was told to."""
-    decode = Body(wire.LinkRequest).decode
-    peers = {peer.name for peer in node.config.peers}
-
-    async def handle(request: web.BaseRequest, _: tuple[str, ...], query: str) -> web.Response:
-        if query:
-            raise invalid("query", "must be empty: a write takes no parameters")
-        content = await read_body(request)
-        asked = decode(content, is_msgpack(request.headers) if content else False)
-        if asked.peer not in peers:
-            raise not_found("peer", asked.peer)
-        node.set_link(asked.peer, cut=asked.state is wire.LinkState.CUT)
-        return _plain(wire.LinkReply(peer=asked.peer, state=asked.state, region=node.name), 200)
-
-    about = Description(
-        summary=told_by(link_route),
-        reply=wire.LinkReply,
-        body=wire.LinkRequest,
-        refusals=(
-            ProblemKind.INVALID_REQUEST,
-            ProblemKind.NOT_FOUND,
-            ProblemKind.PAYLOAD_TOO_LARGE,
-            ProblemKind.UNSUPPORTED_MEDIA_TYPE,
-        ),
-    )
-    return Route("POST", "/v1/chaos/links", handle, about)

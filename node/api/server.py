@@ -19,10 +19,11 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from creditmesh.wire import ProblemKind
+from node.api.chaos import Chaos
 from node.api.description import Route
 from node.api.facade import Node, Unavailable
 from node.api.openapi import with_document
-from node.api.oversight import Oversight, link_route
+from node.api.oversight import Oversight
 from node.api.problems import Refused, invalid, not_ready, problem_response
 from node.api.reads import TenantReads
 from node.api.router import Router
@@ -40,7 +41,7 @@ def routes(node: Node) -> Iterator[Route]:
     yield from TenantReads(node).routes()
     yield from Oversight(node).routes()
     if node.config.chaos.enabled:
-        yield link_route(node)
+        yield from Chaos(node).routes()
 
 
 def build_router(node: Node) -> Router:

@@ -49,16 +49,16 @@ def clock(
     node: Node,
     *,
     offset: Annotated[
-        int,
-        typer.Option(parser=_offset, metavar="TIME", help="How far ahead of the machine's clock: 5s, -2h."),
-    ] = 0,
+        int | None,
+        typer.Option(parser=_offset, metavar="TIME", help="Ahead of the machine's clock: 5s, -2h …"),
+    ] = None,
     frozen: Annotated[bool, typer.Option("--frozen", help="Let it stand still.")] = False,
 ) -> None:
     """Set a node's clock wrong, as a bad machine's would be; without options: right again.
 
     What a clock that was ahead has written stays in the log, and the node never goes back behind it.
     """
-    reply = node.ask(lambda client: _where_allowed(client.set_clock(offset_ms=offset, frozen=frozen)))
+    reply = node.ask(lambda client: _where_allowed(client.set_clock(offset_ms=offset or 0, frozen=frozen)))
     ahead = f"{shown_duration(abs(reply.offset_ms))} {'behind' if reply.offset_ms < 0 else 'ahead'}"
     node.show(
         reply,

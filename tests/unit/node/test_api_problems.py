@@ -12,7 +12,7 @@ from ledger.admission import Reason, Refusal
 from ledger.command import Command
 from node.api.facade import Unavailable
 from node.api.problems import TITLES, refused_by_ledger
-from tests.unit.node.in_process import Browser, InProcessNode, browsing, config, refused
+from tests.unit.node.in_process import HOUR, Browser, InProcessNode, browsing, config, refused
 
 RESERVATIONS = "/v1/tenants/acme/reservations"
 
@@ -116,8 +116,28 @@ async def test_fields_without_a_value_are_left_out(east: Browser) -> None:
     }  # fmt: skip
 
 
-async def test_the_links_are_not_there_to_cut_unless_the_node_was_told_so(east: Browser) -> None:
+async def test_there_are_no_faults_on_purpose_unless_the_node_was_told_so(east: Browser) -> None:
     refused(await east.post("/v1/chaos/links", {"peer": "eu-west", "state": "cut"}), ProblemKind.NOT_FOUND)
+    refused(await east.send("PUT", "/v1/chaos/clock", b"{}"), ProblemKind.NOT_FOUND)
+    assert east.node.clock.offset_ms == 0
+
+
+async def test_a_clock_is_set_wrong_frozen_and_set_right() -> None:
+    async with browsing(InProcessNode(config("us-east", chaos=True))) as east:
+
+        async def told(body: bytes) -> wire.ClockReply:
+            return (await east.send("PUT", "/v1/chaos/clock", body)).read(wire.ClockReply)
+
+        before_ms = east.node.clock.now_ms()
+        ahead = await told(b'{"offset_ms": 3600000}')
+        assert (ahead.offset_ms, ahead.frozen, ahead.region) == (HOUR, False, "us-east")
+        assert ahead.now >= before_ms + HOUR
+        frozen = await told(b'{"offset_ms": -3600000, "frozen": true}')
+        assert frozen.now == east.node.clock.now_ms() < before_ms
+        assert (await told(b"{}")).now >= before_ms
+        for body in (b'{"offset_ms": 316224000001}', b'{"offset_ms": 1.5}', b'{"frozen": 1}', b'{"skew": 1}'):
+            refused(await east.send("PUT", "/v1/chaos/clock", body), ProblemKind.INVALID_REQUEST)
+        assert east.node.clock.offset_ms == 0
 
 
 async def test_a_link_is_cut_and_opened() -> None:
