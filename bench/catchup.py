@@ -24,7 +24,7 @@ POLL_SECONDS: Final = 0.1
 
 async def measure(entries: int, tenants: int) -> float:
     """Entries a second, from the first one applied to the last."""
-    async with LocalCluster(["us-east", "eu-west"]) as two:
+    async with LocalCluster(["us-east", "eu-west"], proxied=False) as two:
         await two.start("us-east")
         host, port = address(two.urls["us-east"])
         await run(host, port, CONNECTIONS, grants(tenants))

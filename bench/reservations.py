@@ -35,7 +35,7 @@ def reservations(count: int, tenants: int, round_: int) -> Iterator[bytes]:
 
 async def measure(tenants: int, requests: int, connections: int, rounds: int) -> list[Load]:
     """A fresh node; one load a round, after one that is not counted."""
-    async with LocalCluster([REGION]) as one:
+    async with LocalCluster([REGION], proxied=False) as one:
         await one.start()
         host, port = address(one.urls[REGION])
         await run(host, port, connections, grants(tenants))
