@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from msgspec import field
 
-from creditmesh.wire.field import Millis, PageLimit, PageReply, ReadReply, Region, Reply, Request, Tenant
+from creditmesh.wire.field import Millis, PageLimit, PageReply, PageToken, ReadReply, Region, Reply, Request, Tenant
 
 
 class ConflictKind(StrEnum):
@@ -41,7 +41,7 @@ class ConflictsQuery(Request, frozen=True, kw_only=True):
     """The loser's region."""
     since: Millis | None = field(default=None, name="from")
     """The loser was accepted at or after. On the wire: ``from``."""
-    after: str | None = None
+    after: PageToken | None = None
     limit: PageLimit = 100
 
 

@@ -12,6 +12,7 @@ from creditmesh.wire.field import (
     MAX_AMOUNT,
     Amount,
     Behind,
+    ClockToken,
     Id,
     JobName,
     LeaseMillis,
@@ -195,7 +196,7 @@ class ReservationView(ReservationRecord, frozen=True, kw_only=True):
     """``GET reservations/{id}``: with what every read says of itself (see `ReadReply`)."""
 
     region: str
-    as_of: str
+    as_of: ClockToken
     behind: dict[str, Behind]
 
 

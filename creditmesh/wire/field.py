@@ -28,6 +28,13 @@ Key = Annotated[str, Meta(pattern=r"^[!-~]{1,255}\Z")]
 Region = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
 JobName = Annotated[str, Meta(min_length=1, max_length=255)]
 
+ClockToken = Annotated[
+    str, Meta(description="a clock token, as replies say it", extra_json_schema={"format": "clock-token"})
+]
+PageToken = Annotated[
+    str, Meta(description="what a page said under `next`", extra_json_schema={"format": "page-token"})
+]
+
 Hlc = tuple[int, int]
 """A hybrid logical clock reading: milliseconds since the epoch, and a counter."""
 
@@ -65,7 +72,7 @@ class ReadReply(Reply, frozen=True, kw_only=True):
     """What every read says of itself: who answered, as of which clock, and what it may not have seen."""
 
     region: str
-    as_of: str
+    as_of: ClockToken
     """Clock token: what the answer takes into account. Send it as ``Credit-Clock`` to read no less elsewhere."""
     behind: dict[str, Behind]
 

@@ -7,7 +7,7 @@
 
 from typing import Any
 
-from creditmesh.wire.field import PageLimit, PageReply, ReadReply, Reply, Request
+from creditmesh.wire.field import ClockToken, PageLimit, PageReply, PageToken, ReadReply, Reply, Request
 
 
 class ExportedEntry(Reply, frozen=True, kw_only=True):
@@ -38,7 +38,7 @@ class ExportedEntry(Reply, frozen=True, kw_only=True):
 class EntriesQuery(Request, frozen=True, kw_only=True):
     """``GET entries`` of a tenant."""
 
-    after: str | None = None
+    after: PageToken | None = None
     limit: PageLimit = 100
 
 
@@ -52,7 +52,7 @@ class EntriesReply(PageReply, frozen=True, kw_only=True):
 class ExportQuery(Request, frozen=True, kw_only=True):
     """``GET /v1/entries``."""
 
-    after: str | None = None
+    after: ClockToken | None = None
     """A clock token of an earlier export; null: from the beginning."""
 
 

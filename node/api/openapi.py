@@ -25,7 +25,6 @@ from node.api.schema import Schema, components, pattern, problem_name, reference
 PATH: Final = "/openapi.json"
 
 KEY_PATTERN: Final = r'^(?:[!#-~][!-~]{0,254}|"(?:[!#-\[\]-~]|\\["\\]){1,255}")$'
-TOKEN_PATTERN: Final = r"^[A-Za-z0-9_-]{2,6144}$"
 
 _SUMMARY: Final = "This document."
 _PATH_NAMES: Final = {
@@ -37,7 +36,7 @@ _PATH_NAMES: Final = {
 _HEADERS: Final[dict[str, tuple[str, Schema]]] = {
     wire.CREDIT_CLOCK: (
         "The token to send so as to see at least this reply.",
-        {"type": "string", "pattern": TOKEN_PATTERN},
+        msgspec.json.schema(wire.ClockToken),
     ),
     wire.CREDIT_ENTRY: (
         "The entry that the write made, `<replica>:<number>`.",
@@ -83,7 +82,8 @@ def document(routes: Iterable[Route]) -> Schema:
             "version": version("creditmesh"),
             "description": "A multi-region, active-active store for prepaid GPU credit. Every region serves the same."
             " Whatever is refused is a problem document, also what is no operation of this document: 400 for what is"
-            " no HTTP, 404 for a path that is none, 405 for a method that a path does not take.",
+            " no HTTP, 404 for a path that is none, 405 for a method that a path does not take. Integers are written as such in JSON,"
+            " without fraction or exponent, and no object has a field twice.",
         },
         "paths": paths,
         "components": {"schemas": components(types, _kinds(routes))},
@@ -162,8 +162,8 @@ def _header_parameters(about: Description) -> Iterator[Schema]:
         yield {
             "name": wire.CREDIT_CLOCK,
             "in": "header",
-            "description": "A token from an earlier reply of any region: answer only when caught up with it.",
-            "schema": {"type": "string", "pattern": TOKEN_PATTERN, "format": "clock-token"},
+            "description": "From an earlier reply of any region: answer only when caught up with it.",
+            "schema": msgspec.json.schema(wire.ClockToken),
         }
 
 

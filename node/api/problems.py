@@ -107,10 +107,19 @@ def problem_response(refused: Refused, region: str) -> web.Response:
         "type": wire.problem_type(refused.kind),
         "title": TITLES[refused.kind],
         "status": status,
-        "detail": refused.detail,
+        "detail": _sayable(refused.detail),
         "region": region,
-        **{name: value for name, value in refused.fields.items() if value is not None},
+        **{
+            name: _sayable(value) if isinstance(value, str) else value
+            for name, value in refused.fields.items()
+            if value is not None
+        },
     }
     return web.Response(
         body=_encode(document), status=status, headers={"Content-Type": wire.PROBLEM_JSON, **refused.headers}
     )
+
+
+def _sayable(text: str) -> str:
+    """A text that may quote a header: bytes there that are no UTF-8 come as halves of surrogate pairs."""
+    return text.encode("utf-8", "backslashreplace").decode()

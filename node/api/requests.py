@@ -3,6 +3,7 @@
 Whatever is wrong is refused with the field, header or parameter and the rule that it breaks.
 """
 
+import json
 import re
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import parse_qsl
@@ -107,7 +108,7 @@ def _weights(accept: str) -> list[tuple[str, float]]:
 
 
 class Body(Generic[RequestT]):
-    """Reads bodies of one type. An empty body says the same as one without any field."""
+    """Reads bodies of one type. An empty body says the same as one without any field; no field stands there twice."""
 
     __slots__ = ("_json", "_msgpack")
 
@@ -119,12 +120,50 @@ class Body(Generic[RequestT]):
         """The request in `content`. Raises `Refused`."""
         try:
             if packed:
-                return self._msgpack(content or b"\x80")
-            return self._json(content or b"{}")
+                request = self._msgpack(content or b"\x80")
+                _refuse_twice_packed(content)
+            else:
+                request = self._json(content or b"{}")
+                _refuse_twice(content)
+            return request
         except msgspec.ValidationError as error:
             raise fault(error, "body") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise invalid("body", f"is not {'msgpack' if packed else 'JSON'}: {error}") from None
+
+
+_json_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_msgpack_fields = msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def _refuse_twice(content: bytes) -> None:
+    """Refuse a field that stands there twice: decoders take the last one, and whoever checked it took the first.
+
+    `content` has been decoded, so it is JSON. Every field has a colon of its own, so where there are no more colons
+    than different fields there is nothing to look for; more of them may stand in texts, and only then it is read again.
+    """
+    colons = content.count(b":")
+    if colons > 1 and colons > len(_json_fields(content)):
+        json.loads(content, object_pairs_hook=_once, parse_int=str, parse_float=str)
+
+
+def _refuse_twice_packed(content: bytes) -> None:
+    """As `_refuse_twice`, of a map of msgpack whose first byte tells its size, or that the next ones tell it."""
+    if not content:
+        return
+    first = content[0]
+    width = {0xDE: 2, 0xDF: 4}.get(first, 0)
+    size = int.from_bytes(content[1 : 1 + width], "big") if width else first & 0x0F
+    if size > 1 and size > len(_msgpack_fields(content)):
+        raise invalid("body", "has a field twice")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise invalid(name, "is given more than once")
+        seen.add(name)
 
 
 class Query(Generic[RequestT]):

@@ -11,10 +11,9 @@ from creditmesh.wire import ProblemKind
 from ledger.ids import KEY_PATTERN
 from node.api.description import Description, told_by
 from node.api.openapi import KEY_PATTERN as TOLD_KEY_PATTERN
-from node.api.openapi import TOKEN_PATTERN, document
+from node.api.openapi import document
 from node.api.problems import FIELDS
 from node.api.server import routes
-from replication.clock import encode_token
 from tests.unit.node.in_process import Browser, InProcessNode, browsing, config
 
 
@@ -81,10 +80,6 @@ def test_the_pattern_told_for_keys_takes_what_the_node_takes(key: str) -> None:
 @pytest.mark.parametrize("key", ["", '"', '""', '"a b"', "a b", "a" * 256, '"a"b', "é"])
 def test_the_pattern_told_for_keys_refuses_what_the_node_refuses(key: str) -> None:
     assert not re.search(TOLD_KEY_PATTERN, key)
-
-
-def test_the_pattern_told_for_tokens_takes_every_token() -> None:
-    assert all(re.search(TOKEN_PATTERN, encode_token(clock)) for clock in ({}, {"us-east/b1": 3}))
 
 
 def test_every_kind_of_problem_has_its_fields_told() -> None:

@@ -162,3 +162,9 @@ async def test_a_get_is_not_refused_for_a_whole_url_in_its_request_line(east: Br
     writer.close()
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert msgspec.json.decode(answer.partition(b"\r\n\r\n")[2])["status"] == "ok"
+
+
+async def test_a_header_that_is_no_text_is_quoted_as_far_as_it_can_be(east: Browser) -> None:
+    answer = await east.post("/v1/tenants/acme/grants", b"x", Content_Type="text/\udcff")
+    problem = refused(answer, ProblemKind.UNSUPPORTED_MEDIA_TYPE)
+    assert "\\udcff" in problem.detail

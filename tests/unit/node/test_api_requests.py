@@ -172,6 +172,32 @@ def test_msgpack_is_read_as_strictly(body: bytes, field: str) -> None:
     assert caught.value.fields["field"] == field
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"amount":1,"amount":2,"lease_ms":5}',
+        b'{"amount":1,"lease_ms":5,"amount" : 1}',
+        b'{"amount":1,"lease_ms":5,"\\u0061mount":1}',
+        b'{"reservation":"a:b","amount":1,"lease_ms":5,"reservation":"c"}',
+    ],
+)
+def test_a_field_that_stands_in_a_body_twice_is_refused(body: bytes) -> None:
+    with pytest.raises(Refused, match="is given more than once"):
+        Body(wire.ReserveRequest).decode(body, packed=False)
+
+
+@pytest.mark.parametrize("size", [b"\x83", b"\xde\x00\x03", b"\xdf\x00\x00\x00\x03"])
+def test_a_field_that_stands_in_a_packed_body_twice_is_refused(size: bytes) -> None:
+    with pytest.raises(Refused, match="has a field twice"):
+        Body(wire.ReserveRequest).decode(size + b"\xa6amount\x01\xa8lease_ms\x05\xa6amount\x02", packed=True)
+
+
+def test_a_colon_in_a_text_is_no_field() -> None:
+    said = {"amount": 1, "lease_ms": 5, "reservation": "job:42", "job": '"amount":1,"amount":2'}
+    for packed, encode in ((False, msgspec.json.encode), (True, msgspec.msgpack.encode)):
+        assert Body(wire.ReserveRequest).decode(encode(said), packed) == wire.ReserveRequest(**said)
+
+
 def test_an_empty_body_is_one_without_any_field() -> None:
     assert Body(wire.ReleaseRequest).decode(b"", packed=False) == wire.ReleaseRequest()
 
