@@ -1,7 +1,9 @@
 """Frames: what two nodes say to each other, as bytes. Strict, because a peer may be faulty, hostile, or newer.
 
-A frame is one msgpack array: the version of this format, the kind, the fields of the kind, and perhaps a map of
-optional fields, in which a later version may say more: it is checked like the rest and otherwise left alone.
+A frame is one msgpack array and behind it the CRC-32 of the array's bytes. The array holds the version of this format,
+the kind, the fields of the kind, and perhaps a map of optional fields, in which a later version may say more: it is
+checked like the rest and otherwise left alone. Entries have hashes of their own; the checksum is for all else, for a
+promise with one bit flipped on the way would be a promise that nobody gave.
 
     hello    who I am, what I speak, what I hold durably, my clock
     have     what I hold durably, what I know to be promised once you hold it too, my clock
@@ -20,6 +22,7 @@ import re
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Final
+from zlib import crc32
 
 import msgpack
 from msgspec import Struct
@@ -29,6 +32,7 @@ from replication.clock import MAX_HLC, MAX_REPLICAS, MAX_SEQ, REPLICA_PATTERN, V
 from replication.entry import MAX_SEALED_BYTES, MIN_SEALED_BYTES
 
 FORMAT: Final = 1
+CHECKSUM_BYTES: Final = 4
 MAX_FRAME_BYTES: Final = 1024 * 1024
 MAX_PAGE_ENTRIES: Final = 8192
 MAX_REGIONS: Final = 256
@@ -92,6 +96,7 @@ class Fault(StrEnum):
     """What can be wrong with a frame."""
 
     OVERSIZE = "oversize"
+    CHECKSUM = "checksum"
     TRUNCATED = "truncated"
     WRONG_TYPE = "wrong-type"
     OUT_OF_RANGE = "out-of-range"
@@ -111,7 +116,7 @@ class FrameError(ValueError):
 
 def encode(frame: Frame) -> bytes:
     """The bytes of a frame. Raises `FrameError` if they are more than a frame may have."""
-    data = _pack(_values(frame))
+    data = with_checksum(_pack(_values(frame)))
     if len(data) > MAX_FRAME_BYTES:
         raise FrameError(Fault.OVERSIZE, f"{len(data)} bytes")
     return data
@@ -119,9 +124,21 @@ def encode(frame: Frame) -> bytes:
 
 def decode(data: bytes) -> Frame:
     """The frame in these bytes. Raises `FrameError`, and nothing else."""
-    if not 0 < len(data) <= MAX_FRAME_BYTES:
-        raise FrameError(Fault.OVERSIZE if data else Fault.TRUNCATED, f"{len(data)} bytes")
-    reader = _Reader(data)
+    if not CHECKSUM_BYTES < len(data) <= MAX_FRAME_BYTES:
+        raise FrameError(Fault.TRUNCATED if len(data) <= CHECKSUM_BYTES else Fault.OVERSIZE, f"{len(data)} bytes")
+    array = data[:-CHECKSUM_BYTES]
+    if crc32(array) != int.from_bytes(data[-CHECKSUM_BYTES:], "big"):
+        raise FrameError(Fault.CHECKSUM, "changed on its way, or cut short")
+    return _frame_of(array)
+
+
+def with_checksum(array: bytes) -> bytes:
+    """The msgpack bytes of a frame's array, made a frame."""
+    return array + crc32(array).to_bytes(CHECKSUM_BYTES, "big")
+
+
+def _frame_of(array: bytes) -> Frame:
+    reader = _Reader(array)
     try:
         length = reader.array(MAX_OPTIONAL)
         if length < 2:
@@ -144,7 +161,7 @@ def decode(data: bytes) -> Frame:
         raise
     except (msgpack.UnpackException, ValueError) as error:
         raise FrameError(Fault.WRONG_TYPE, str(error)) from None
-    if _pack(values) != data:
+    if _pack(values) != array:
         raise FrameError(Fault.NOT_CANONICAL, "not in the one form that frames have")
     return frame
 

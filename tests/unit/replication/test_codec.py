@@ -7,6 +7,7 @@ import msgpack
 import pytest
 
 from replication.codec import (
+    CHECKSUM_BYTES,
     MAX_FRAME_BYTES,
     MAX_PAGE_ENTRIES,
     Bye,
@@ -19,6 +20,7 @@ from replication.codec import (
     Want,
     decode,
     encode,
+    with_checksum,
 )
 from tests.unit.replication.sites import make_log
 
@@ -41,8 +43,18 @@ def fault_of(data: bytes) -> Fault:
 
 def plain(frame: Frame) -> list[Any]:
     """The values of a frame, to be tampered with."""
-    values: list[Any] = msgpack.unpackb(encode(frame), use_list=True)
+    values: list[Any] = msgpack.unpackb(array_of(frame), use_list=True)
     return values
+
+
+def array_of(frame: Frame) -> bytes:
+    """The bytes of a frame without its checksum, to be tampered with."""
+    return encode(frame)[:-CHECKSUM_BYTES]
+
+
+def made_of(values: list[Any]) -> bytes:
+    """A frame of these values, whatever they are."""
+    return with_checksum(msgpack.packb(values))
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: type(frame).__name__)
@@ -51,21 +63,30 @@ class TestEveryFrame:
         assert decode(encode(frame)) == frame
 
     def test_is_refused_wherever_it_is_cut(self, frame: Frame) -> None:
+        data, array = encode(frame), array_of(frame)
+        faults = {fault_of(data[:length]) for length in range(len(data))}
+        assert faults == {Fault.TRUNCATED, Fault.CHECKSUM}
+        assert {fault_of(with_checksum(array[:length])) for length in range(len(array))} == {Fault.TRUNCATED}
+
+    def test_is_refused_with_any_bit_flipped(self, frame: Frame) -> None:
         data = encode(frame)
-        assert {fault_of(data[:length]) for length in range(len(data))} == {Fault.TRUNCATED}
+        for bit in range(8 * len(data)):
+            flipped = bytearray(data)
+            flipped[bit // 8] ^= 1 << bit % 8
+            assert fault_of(bytes(flipped)) is Fault.CHECKSUM
 
     def test_is_refused_with_something_behind_it(self, frame: Frame) -> None:
-        assert fault_of(encode(frame) + b"\xc0") is Fault.NOT_CANONICAL
+        assert fault_of(with_checksum(array_of(frame) + b"\xc0")) is Fault.NOT_CANONICAL
 
     def test_is_taken_with_optional_fields_of_a_later_version(self, frame: Frame) -> None:
         later = [*plain(frame), {"colour": "blue", "weight": 3, "raw": b"\x00", "new": True, "none": None}]
-        assert decode(msgpack.packb(later)) == frame
+        assert decode(made_of(later)) == frame
 
     def test_is_refused_with_a_field_too_few_or_two_too_many(self, frame: Frame) -> None:
         values = plain(frame)
         for other in (values[:-1], [*values, {}, {}]):
             with pytest.raises(FrameError):
-                decode(msgpack.packb(other))
+                decode(made_of(other))
 
     @pytest.mark.parametrize(
         "intruder", [1.0, msgpack.ExtType(1, b"x"), msgpack.Timestamp(1), -1, None, True, [[]], {"a": {}}, 2**64 - 1]
@@ -75,24 +96,24 @@ class TestEveryFrame:
             values = plain(frame)
             values[place] = intruder
             with pytest.raises(FrameError):
-                decode(msgpack.packb(values))
+                decode(made_of(values))
 
     @pytest.mark.parametrize("intruder", [0.5, msgpack.ExtType(1, b"x"), [], {}, [1.0]])
     def test_is_refused_with_optional_fields_that_are_not_plain(self, frame: Frame, intruder: object) -> None:
         with pytest.raises(FrameError):
-            decode(msgpack.packb([*plain(frame), {"later": intruder}]))
+            decode(made_of([*plain(frame), {"later": intruder}]))
 
 
 class TestStrictness:
     def test_a_name_that_stands_twice_is_refused(self) -> None:
-        data = encode(Have({"eu/b1": 1}, {}, 0))
+        data = array_of(Have({"eu/b1": 1}, {}, 0))
         clock = msgpack.packb({"eu/b1": 1})
-        assert fault_of(data.replace(clock, b"\x82" + clock[1:] * 2)) is Fault.NOT_CANONICAL
+        assert fault_of(with_checksum(data.replace(clock, b"\x82" + clock[1:] * 2))) is Fault.NOT_CANONICAL
 
     def test_a_number_or_length_written_longer_than_needed_is_refused(self) -> None:
-        data = encode(Have({}, {}, 5))
-        assert fault_of(data[:-1] + b"\xcc\x05") is Fault.NOT_CANONICAL
-        assert fault_of(b"\xdc\x00\x05" + data[1:]) is Fault.NOT_CANONICAL
+        data = array_of(Have({}, {}, 5))
+        assert fault_of(with_checksum(data[:-1] + b"\xcc\x05")) is Fault.NOT_CANONICAL
+        assert fault_of(with_checksum(b"\xdc\x00\x05" + data[1:])) is Fault.NOT_CANONICAL
 
     @pytest.mark.parametrize(
         "frame",
@@ -116,13 +137,14 @@ class TestStrictness:
         assert fault_of(encode(frame)) is Fault.OUT_OF_RANGE
 
     def test_what_is_no_utf8_is_refused(self) -> None:
-        assert fault_of(encode(Bye("x", "yy")).replace(b"yy", b"\xff\xfe")) is Fault.WRONG_TYPE
+        assert fault_of(with_checksum(array_of(Bye("x", "yy")).replace(b"yy", b"\xff\xfe"))) is Fault.WRONG_TYPE
 
     def test_other_formats_and_kinds_are_told_apart_from_rubbish(self) -> None:
-        assert fault_of(msgpack.packb([2, "have", {}, {}, 0])) is Fault.UNKNOWN_FORMAT
-        assert fault_of(msgpack.packb([1, "gossip"])) is Fault.UNKNOWN_KIND
-        assert fault_of(msgpack.packb([1])) is Fault.WRONG_SHAPE
-        assert fault_of(b"GET / HTTP/1.1\r\n") is Fault.WRONG_TYPE
+        assert fault_of(made_of([2, "have", {}, {}, 0])) is Fault.UNKNOWN_FORMAT
+        assert fault_of(made_of([1, "gossip"])) is Fault.UNKNOWN_KIND
+        assert fault_of(made_of([1])) is Fault.WRONG_SHAPE
+        assert fault_of(b"GET / HTTP/1.1\r\n") is Fault.CHECKSUM
+        assert fault_of(with_checksum(b"GET / HTTP/1.1\r\n")) is Fault.WRONG_TYPE
         assert fault_of(b"") is Fault.TRUNCATED
 
 
@@ -153,10 +175,11 @@ class TestBounds:
         ids=range(9),
     )
     def test_a_length_that_is_a_lie_makes_nobody_allocate(self, lie: bytes) -> None:
+        frame = with_checksum(lie)
         tracemalloc.start()
         try:
             with pytest.raises(FrameError):
-                decode(lie)
+                decode(frame)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
