@@ -12,10 +12,10 @@ from aiohttp import web
 
 from creditmesh import wire
 from creditmesh.wire import ProblemKind
-from node.api.description import JSON, Description, Route, replied_by, told_by
+from node.api.description import Description, Route, replied_by, told_by
 from node.api.facade import Node
 from node.api.problems import invalid, not_found
-from node.api.requests import Body, is_msgpack, read_body
+from node.api.requests import JSON, Body, is_msgpack, read_body
 from node.api.router import Handler
 
 RequestT = TypeVar("RequestT", bound=wire.Request)

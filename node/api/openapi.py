@@ -82,8 +82,8 @@ def document(routes: Iterable[Route]) -> Schema:
             "version": version("creditmesh"),
             "description": "A multi-region, active-active store for prepaid GPU credit. Every region serves the same."
             " Whatever is refused is a problem document, also what is no operation of this document: 400 for what is"
-            " no HTTP, 404 for a path that is none, 405 for a method that a path does not take. Integers are written as such in JSON,"
-            " without fraction or exponent, and no object has a field twice.",
+            " no HTTP, 404 for a path that is none, 405 for a method that a path does not take. In JSON an integer has"
+            " no fraction or exponent, and no object has a field twice.",
         },
         "paths": paths,
         "components": {"schemas": components(types, _kinds(routes))},

@@ -193,9 +193,9 @@ def test_a_field_that_stands_in_a_packed_body_twice_is_refused(size: bytes) -> N
 
 
 def test_a_colon_in_a_text_is_no_field() -> None:
-    said = {"amount": 1, "lease_ms": 5, "reservation": "job:42", "job": '"amount":1,"amount":2'}
+    said = wire.ReserveRequest(amount=1, lease_ms=5, reservation="job:42", job='"amount":1,"amount":2')
     for packed, encode in ((False, msgspec.json.encode), (True, msgspec.msgpack.encode)):
-        assert Body(wire.ReserveRequest).decode(encode(said), packed) == wire.ReserveRequest(**said)
+        assert Body(wire.ReserveRequest).decode(encode(said), packed) == said
 
 
 def test_an_empty_body_is_one_without_any_field() -> None:
