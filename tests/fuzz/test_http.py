@@ -1,0 +1,22 @@
+"""The served interface is what its description says it is, whatever it is asked."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.http import try_everything
+
+EXAMPLES = 8
+LEAST_CASES = 1000
+
+
+@pytest.mark.timeout(300)
+async def test_the_node_answers_as_its_description_says(tmp_path: Path) -> None:
+    verdict = await try_everything(tmp_path, EXAMPLES)
+    assert verdict.code == 0, verdict.report
+    assert "Traceback" not in verdict.log, verdict.log
+    # A run that tried nothing would have found nothing.
+    tried = [int(count) for count in re.findall(r"(\d+) generated", verdict.report)]
+    assert tried
+    assert max(tried) > LEAST_CASES, verdict.report
