@@ -6,16 +6,16 @@ state, and owe no compensation: their books are canonical state. That is asked o
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from creditmesh import AsyncClient, wire
+from creditmesh.checker import conflicts_of_kind, findings, read_log, unequal_digests
 from creditmesh.history import History, Record, Statistics
 from creditmesh.replay import Pace, Scheduler, TraceClock, give
 from creditmesh.workload import Job, PlannedGrant
 from node.cli.exits import REFUSED, Stop
-from node.cli.proof import Log, findings, unequal_digests
 from replication.clock import encode_token
 
 Clients = Mapping[str, AsyncClient]
@@ -23,7 +23,6 @@ Clients = Mapping[str, AsyncClient]
 
 POLL_S: Final = 0.25
 AGREE_WITHIN_S: Final = 60.0
-PAGE: Final = 500
 
 
 @dataclass(slots=True)
@@ -214,9 +213,7 @@ async def prove(
     wrong: list[str] = []
     for region, client in clients.items():
         before = {} if began is None else began[region].clock
-        log = Log(region, dict(before))
-        async for entry in client.export(after=encode_token(before) if before else None):
-            log.add(entry)
+        log = await read_log(region, client, before, encode_token(before) if before else None)
         debts = {debt.tenant: debt.debt for debt in (await client.debts()).debts}
         counts[region] = len(log.kept)
         wrong += findings(log, records, debts if began is None else None)
@@ -226,17 +223,6 @@ async def prove(
 async def conflicts_of(client: AsyncClient, since: int) -> Conflicts:
     """All conflicts detected since a time, as one region lists them."""
     reallocated = 0
-    async for _ in _pages(client, since, wire.ConflictKind.REALLOCATED):
+    async for _ in conflicts_of_kind(client, wire.ConflictKind.REALLOCATED, since):
         reallocated += 1
-    return Conflicts([conflict async for conflict in _pages(client, since, None)], reallocated)
-
-
-async def _pages(client: AsyncClient, since: int, kind: wire.ConflictKind | None) -> AsyncIterator[wire.Conflict]:
-    after: str | None = None
-    while True:
-        page = await client.conflicts(since=since, kind=kind, after=after, limit=PAGE)
-        for conflict in page.conflicts:
-            yield conflict
-        if not page.has_more:
-            return
-        after = page.next
+    return Conflicts([conflict async for conflict in conflicts_of_kind(client, None, since)], reallocated)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final
 
 from creditmesh import Accepted, AsyncClient, wire
+from creditmesh.checker import unequal_reports
 from creditmesh.history import History
 from creditmesh.replay import CAPTURE, HOLD, TraceClock, wall_ms
 from creditmesh.workload import PlannedGrant
@@ -28,7 +29,6 @@ from node.cli.drive import (
 from node.cli.exits import REFUSED, Stop
 from node.cli.plan import CUT_AT_S, HEAL_AT_S, PACE, TOP_UP_AT_S, Plan
 from node.cli.progress import Teller
-from node.cli.proof import unequal_reports
 from node.cli.replay import HEAD_START_MS
 from node.cli.testbed import Testbed
 

@@ -1,29 +1,40 @@
-"""Whether a region's log is what it must be: checked from its export alone, against what clients were told.
+"""Whether the regions have what clients were told: histories held against every region's export.
+
+    async with LocalCluster(["us-east", "eu-west"]) as cluster:
+        ...
+        examined = await examine(cluster.clients, history.records)
+        assert not examined.findings, examined.findings
+
+Of each region's log, from its export alone:
 
 - Every log has no gap, and each of its entries names the hash of the one before.
 - The postings of every entry sum to zero.
 - An acknowledged request stands in the log exactly once, under the dot that was acknowledged, and as it was asked.
 - Of the entries that stand under one idempotency key, at most one has effect: of the others, compensations take back
   every posting.
-- A refused request does not stand in the log.
+- A refused request does not stand in the log; one that got no answer may.
 - What each tenant owes is the sum of the postings on its debt.
 
-It does not use the node's own view of anything but the export, and of debts the list that is compared.
+And of all regions: they hold the same entries, show the same digest and report the same conflicts, and their audits
+find nothing. That is so when they have converged; ask no earlier.
 """
 
-from collections.abc import Iterable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from creditmesh import Dot, wire
+from creditmesh import wire
+from creditmesh.client import AsyncClient, Dot
 from creditmesh.history import Ending, Record, verdicts
-from ledger.posting import DEBT, Postings, add_into
 
 AT_MOST: Final = 5
 """Findings of one sort that are spelt out; the others are counted."""
 
 COMPENSATION: Final = "compensation"
+DEBT: Final = "debt"
 FIRST_PREV: Final = "00" * 32
+PAGE: Final = 500
 
 
 @dataclass(slots=True)
@@ -34,8 +45,9 @@ class Kept:
     key: str | None
     kind: str
     amount: int | None
-    net: Postings
-    """Its postings, and those of the compensations for it."""
+    net: dict[str, int]
+    """Its postings, and those of the compensations for it; without accounts that come to nothing."""
+    hash: str
 
 
 @dataclass(slots=True)
@@ -61,14 +73,16 @@ class Log:
         self._follow_chain(dot, entry)
         if sum(entry.postings.values()):
             self.broken.append(f"the postings of {shown(dot)} do not sum to zero")
-        self.kept[dot] = Kept(entry.tenant, entry.key, entry.kind, entry.body.get("amount"), dict(entry.postings))
+        self.kept[dot] = Kept(
+            entry.tenant, entry.key, entry.kind, entry.body.get("amount"), dict(entry.postings), entry.hash
+        )
         if entry.key is not None:
             self.by_key.setdefault((entry.tenant, entry.key), []).append(dot)
         self.debt[entry.tenant] = self.debt.get(entry.tenant, 0) + entry.postings.get(DEBT, 0)
         if entry.kind == COMPENSATION:
             for replica, seq, postings in entry.body["of"]:
                 if (compensated := self.kept.get(Dot(replica, seq))) is not None:
-                    add_into(compensated.net, postings)
+                    _add(compensated.net, postings)
 
     def _follow_chain(self, dot: Dot, entry: wire.ExportedEntry) -> None:
         known = self.clock.get(dot.replica, 0)
@@ -138,14 +152,28 @@ def _debts_that_differ(log: Log, debts: dict[str, int]) -> Iterator[str]:
             yield f"{tenant} owes {posted:,} by its postings, but {said:,} by the list of debts"
 
 
-def unequal_digests(digests: dict[str, str | None]) -> list[str]:
+def unequal_digests(digests: Mapping[str, str | None]) -> list[str]:
     """A finding if regions show different digests of canonical state."""
     if len(set(digests.values())) == 1 and None not in digests.values():
         return []
     return ["the digests differ: " + ", ".join(f"{region} {digest}" for region, digest in sorted(digests.items()))]
 
 
-def unequal_reports(told: dict[str, list[wire.Conflict]]) -> list[str]:
+def unequal_logs(logs: Iterable[Log]) -> list[str]:
+    """A finding for each region that holds other entries than the first, or other ones under the same name."""
+    first, *others = logs
+    wrong = []
+    for log in others:
+        for lacking, holding in ((log, first), (first, log)):
+            if dots := holding.kept.keys() - lacking.kept.keys():
+                wrong.append(f"{lacking.region} lacks {len(dots)} entries, {shown(min(dots))} among them")
+        differ = [dot for dot in first.kept.keys() & log.kept.keys() if first.kept[dot].hash != log.kept[dot].hash]
+        if differ:
+            wrong.append(f"{first.region} and {log.region} hold different entries {shown(min(differ))}")
+    return wrong
+
+
+def unequal_reports(told: Mapping[str, list[wire.Conflict]]) -> list[str]:
     """A finding for each region that reports other conflicts than the first, or the same ones otherwise."""
     (first, expected), *others = told.items()
     by_id = {conflict.id: conflict for conflict in expected}
@@ -156,6 +184,78 @@ def unequal_reports(told: dict[str, list[wire.Conflict]]) -> list[str]:
         if differ:
             wrong.append(f"{first} and {region} tell {len(differ)} conflicts differently: {differ[0]}")
     return wrong
+
+
+def failed_audits(audits: Mapping[str, wire.AuditReply]) -> list[str]:
+    """What the audits found, and a finding for each region whose books are not canonical state."""
+    wrong = []
+    for region, audit in audits.items():
+        wrong += [f"{region}: {finding}" for finding in _at_most(f"the audit says: {said}" for said in audit.findings)]
+        if audit.ok and not audit.books_equal:
+            wrong.append(f"{region}: the books wait for a compensation")
+    return wrong
+
+
+# --- asking a cluster --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What all regions showed, and what of it is wrong."""
+
+    logs: dict[str, Log]
+    conflicts: list[wire.Conflict]
+    """As every region reports them, if nothing is wrong; those of every kind."""
+    findings: list[str]
+
+
+async def examine(clients: Mapping[str, AsyncClient], records: Iterable[Record]) -> Examination:
+    """Reads every region's log from its first entry and holds it against `records` and the other regions."""
+    records = list(records)
+    logs = {region: await read_log(region, client) for region, client in clients.items()}
+    wrong: list[str] = []
+    for region, log in logs.items():
+        debts = {debt.tenant: debt.debt for debt in (await clients[region].debts()).debts}
+        wrong += findings(log, records, debts)
+    told = {region: [conflict async for conflict in every_conflict(client)] for region, client in clients.items()}
+    states = await asyncio.gather(*(client.cluster(digest=True) for client in clients.values()))
+    audits = {region: await client.audit() for region, client in clients.items()}
+    wrong += unequal_logs(logs.values())
+    wrong += unequal_digests({state.region: state.digest for state in states})
+    wrong += unequal_reports(told)
+    wrong += failed_audits(audits)
+    return Examination(logs, next(iter(told.values())), wrong)
+
+
+async def read_log(
+    region: str, client: AsyncClient, clock: Mapping[str, int] | None = None, after: str | None = None
+) -> Log:
+    """A region's log from its export: all of it, or what is beyond a clock, given with its token as `after`."""
+    log = Log(region, dict(clock or {}))
+    async for entry in client.export(after=after):
+        log.add(entry)
+    return log
+
+
+async def every_conflict(client: AsyncClient) -> AsyncIterator[wire.Conflict]:
+    """All conflict reports of a region, those too that cost nobody anything."""
+    for kind in wire.ConflictKind:
+        async for conflict in conflicts_of_kind(client, kind):
+            yield conflict
+
+
+async def conflicts_of_kind(
+    client: AsyncClient, kind: wire.ConflictKind | None, since: int = 0
+) -> AsyncIterator[wire.Conflict]:
+    """The reports of a kind, page by page; without a kind, of all that cost somebody something."""
+    after: str | None = None
+    while True:
+        page = await client.conflicts(kind=kind, since=since, after=after, limit=PAGE)
+        for conflict in page.conflicts:
+            yield conflict
+        if not page.has_more:
+            return
+        after = page.next
 
 
 def shown(dot: Dot) -> str:
@@ -170,3 +270,10 @@ def _at_most(sort: Iterator[str]) -> Iterator[str]:
             yield finding
     if count > AT_MOST:
         yield f"… and {count - AT_MOST} more of these"
+
+
+def _add(into: dict[str, int], postings: Mapping[str, int]) -> None:
+    for account, amount in postings.items():
+        into[account] = into.get(account, 0) + amount
+        if not into[account]:
+            del into[account]

@@ -1,4 +1,4 @@
-"""The demo's checkers: each fault that they are for is planted in a log that was in order, and found."""
+"""The checkers: each fault that they are for is planted in a log that was in order, and found."""
 
 from typing import Any
 
@@ -7,8 +7,17 @@ import pytest
 from msgspec import structs
 
 from creditmesh import Dot, wire
+from creditmesh.checker import (
+    AT_MOST,
+    FIRST_PREV,
+    Log,
+    failed_audits,
+    findings,
+    unequal_digests,
+    unequal_logs,
+    unequal_reports,
+)
 from creditmesh.history import Ending, Record
-from node.cli.proof import AT_MOST, FIRST_PREV, Log, findings, unequal_digests, unequal_reports
 from tests.unit.node.cli_story import OVERSPEND
 
 EAST = "us-east/b1"
@@ -180,3 +189,43 @@ def test_a_region_that_tells_a_conflict_otherwise_or_not_at_all_is_found() -> No
         f"us-east and eu-west tell 1 conflicts differently: {OVERSPEND.id}",
         f"us-east and ap-south tell 1 conflicts differently: {OVERSPEND.id}",
     ]
+
+
+def log(region: str, *entries: wire.ExportedEntry) -> Log:
+    read = Log(region)
+    for exported in entries:
+        read.add(exported)
+    return read
+
+
+def test_equal_logs_are_no_finding_in_whatever_order_they_come() -> None:
+    assert unequal_logs([log("us-east", FIRST, SECOND, REPEATED), log("eu-west", REPEATED, FIRST, SECOND)]) == []
+
+
+def test_a_region_that_lacks_entries_is_found() -> None:
+    assert unequal_logs([log("us-east", FIRST, SECOND), log("eu-west", FIRST, REPEATED)]) == [
+        "eu-west lacks 1 entries, us-east/b1:2 among them",
+        "us-east lacks 1 entries, eu-west/b1:1 among them",
+    ]
+
+
+def test_two_entries_under_one_name_are_found() -> None:
+    forged = structs.replace(FIRST, hash="of another")
+    assert unequal_logs([log("us-east", FIRST), log("eu-west", forged)]) == [
+        "us-east and eu-west hold different entries us-east/b1:1"
+    ]
+
+
+def audit(ok: bool, books_equal: bool, *said: str) -> wire.AuditReply:
+    return wire.AuditReply(
+        ok=ok, entries=1, replicas=[], tenants=1, books_equal=books_equal, findings=list(said), digest="aa",
+        region="us-east", as_of="t", behind={},
+    )  # fmt: skip
+
+
+def test_what_an_audit_finds_is_a_finding_and_so_are_books_that_wait() -> None:
+    assert failed_audits({"us-east": audit(True, True)}) == []
+    assert failed_audits({"us-east": audit(False, False, "log us-east/b1 at 3: a gap")}) == [
+        "us-east: the audit says: log us-east/b1 at 3: a gap"
+    ]
+    assert failed_audits({"us-east": audit(True, False)}) == ["us-east: the books wait for a compensation"]
