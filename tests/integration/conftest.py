@@ -1,13 +1,10 @@
 """Real clusters for the tests: processes, sockets, disks. Intervals are short, so that conditions come true soon."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from creditmesh.testing import LocalCluster
-
-REGIONS = ("us-east", "eu-west", "ap-south")
 
 SETTINGS = """
 [timing]
@@ -21,8 +18,8 @@ min_free_bytes = 0
 
 
 @pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[LocalCluster]:
+async def cluster(creditmesh_cluster: Callable[..., LocalCluster]) -> AsyncIterator[LocalCluster]:
     """Three regions, running."""
-    async with LocalCluster(REGIONS, tmp_path, SETTINGS) as running:
+    async with creditmesh_cluster("us-east", "eu-west", "ap-south", settings=SETTINGS) as running:
         await running.start()
         yield running
