@@ -19,6 +19,8 @@ class AlarmKind(StrEnum):
     NO_RIVAL = "difference-without-rival"
     TOO_LONG = "entry-too-long"
     LATE = "entry-before-the-frontier"
+    DAMAGED = "damaged-entry"
+    REBUILT = "store-rebuilt"
 
 
 class Alarm(Struct, gc=False):
@@ -32,7 +34,7 @@ class Alarm(Struct, gc=False):
 
 
 class Alarms:
-    """Alarms by kind and subject; the first occurrence of each is kept, later ones are counted."""
+    """Alarms by kind and subject; the first occurrence of each is kept, later ones are counted. None is taken back."""
 
     def __init__(self) -> None:
         self._raised: dict[tuple[AlarmKind, str], Alarm] = {}
@@ -54,3 +56,9 @@ class Alarms:
         if len(self._raised) < _MOST:
             self._raised[kind, subject] = Alarm(kind, subject, detail, now, 1)
         return True
+
+    def amend(self, kind: AlarmKind, subject: str, detail: str) -> None:
+        """Say what has become of the subject of an alarm."""
+        known = self._raised.get((kind, subject))
+        if known is not None:
+            known.detail = detail

@@ -5,7 +5,8 @@ stable entries out of memory and writes the cells that they changed, together wi
 true, in one atomic batch. What is not stable yet is in the journal, and is filed again from there after a restart.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from conflict.contest import Amends, Contest
 from conflict.detect import differs
@@ -17,30 +18,37 @@ from ledger.ids import ClaimId, Key, Position, TenantId
 from ledger.operation import Compensation, Revoke
 from ledger.posting import DEBT, TOTALS, Outcome
 from ledger.timeline import BEGINNING, Timeline
-from node.store.errors import DamagedStore
+from node.store.errors import DamagedRows
 from node.store.journal import Journal
 from node.store.kv import Overlay, Table
 from node.store.rows import (
     COMPENSATION,
     OPERATION,
     REVOCATION,
+    State,
+    StoredContest,
     after_prefix,
     decode_claim,
+    decode_contest,
     decode_history,
     decode_key_use,
     decode_lot,
+    decode_place,
+    decode_state,
     dot_at,
     encode_value,
     history_key,
     pack,
     place_key,
+    read,
     tenant_key,
-    unpack,
 )
 from replication.clock import Dot, VectorClock
 from replication.filed import Filed
 
 _PAGE = 1000
+
+T = TypeVar("T")
 
 
 class StoredPast:
@@ -54,13 +62,13 @@ class StoredPast:
 
     def claim(self, claim: ClaimId) -> Claim | None:
         """A claim that has ended; those that are open or owe are in memory."""
-        row = self._overlay.get(Table.CLOSED, self._prefix + claim.encode())
-        return None if row is None else decode_claim(row)
+        row = self._overlay.get(Table.CLOSED, key := self._prefix + claim.encode())
+        return None if row is None else read(decode_claim, Table.CLOSED, key, row)
 
     def key_use(self, key: Key) -> KeyUse | None:
         """The operation that used a key first."""
-        row = self._overlay.get(Table.KEYS, self._prefix + key.encode())
-        return None if row is None else decode_key_use(row)
+        row = self._overlay.get(Table.KEYS, name := self._prefix + key.encode())
+        return None if row is None else read(decode_key_use, Table.KEYS, name, row)
 
 
 class LedgerBook:
@@ -114,16 +122,16 @@ class LedgerBook:
             self._load(state)
 
     def _load(self, state: bytes) -> None:
-        place, totals, self.entry_count = unpack(state)
-        self.timeline = Timeline(StoredPast(self._overlay, self.tenant), Position(*place))
+        place, totals, self.entry_count = read(decode_state, Table.STATES, tenant_key(self.tenant), state)
+        self.timeline = Timeline(StoredPast(self._overlay, self.tenant), place)
         self._stored_totals.update(zip(TOTALS, map(int, totals), strict=True))
         self.timeline.account.load(
             self._stored_totals,
-            map(decode_lot, self._rows(Table.LOTS)),
-            map(decode_claim, self._rows(Table.OPEN)),
+            self._rows(Table.LOTS, decode_lot),
+            self._rows(Table.OPEN, decode_claim),
         )
-        for row in self._rows(Table.UNSETTLED):
-            contest = self.stored_contest(Position(*unpack(row)))
+        for place in self._rows(Table.UNSETTLED, decode_place):
+            contest = self.stored_contest(place)
             if contest is not None:
                 self.contests[contest.loser.dot] = contest
 
@@ -149,7 +157,7 @@ class LedgerBook:
         prefix = tenant_key(self.tenant)
         start = prefix if after is None else prefix + after.encode() + b"\0"
         rows = self._overlay.scan(Table.CLOSED, start, after_prefix(prefix), limit)
-        return [decode_claim(value) for _, value in rows]
+        return [read(decode_claim, Table.CLOSED, key, value) for key, value in rows]
 
     def entries(self, after: Position, limit: int) -> list[Filed]:
         """Up to `limit` entries behind `after`, in canonical order."""
@@ -254,9 +262,9 @@ class LedgerBook:
             return contest.rivals[1]
         loser = contest.loser
         if loser.position <= self.timeline.begins_after:
-            stored = self._overlay.get(Table.CONFLICTS, place_key(loser.position))
+            stored = self._conflict_row(loser.position)
             if stored is not None:
-                return self._stored_rivals(stored)
+                return Rivals(tuple(stored.rivals), stored.rival_count, tuple(stored.revoked), stored.is_other_request)
         operations, revocations = self._rival_indexes(self._earliest_unknown_to(loser))
         places, count = operations.of(loser, MAX_RIVALS)
         revoking, _ = revocations.of(loser, MAX_RIVALS)
@@ -299,10 +307,6 @@ class LedgerBook:
         )
         return min((filed.position.hlc for filed in unknown if filed is not None), default=loser.position.hlc)
 
-    def _stored_rivals(self, stored: bytes) -> Rivals:
-        *_, places, count, revoked, is_other_request = unpack(stored)
-        return Rivals(tuple(Position(*place) for place in places), count, tuple(revoked), is_other_request)
-
     # -- the checkpoint ---------------------------------------------------------------------------------------------
 
     def checkpoint(self, frontier: int, at_most: int) -> list[Filed]:
@@ -314,6 +318,8 @@ class LedgerBook:
     def _checkpoint_first(self, count: int) -> list[Filed]:
         self.review()
         step = self.timeline.first(count)
+        # All that may have to be read again for this is, before anything is changed: it may be damaged.
+        concerned = {place: self._concerned(filed) for place, filed, _ in step}
         overlay, prefix = self._overlay, tenant_key(self.tenant)
         totals = self._stored_totals
         last: dict[tuple[Cell, str], object] = {}
@@ -323,7 +329,10 @@ class LedgerBook:
                     totals[account] += effect.postings[account]
             for change in effect.changes:
                 last[change.cell, change.id] = change.new
-            self._store_contests(filed)
+            for contest in concerned[filed.position]:
+                self._write_contest(contest)
+                if contest.is_settled:
+                    self.contests.pop(contest.loser.dot, None)
         for (cell, name), value in last.items():
             key = prefix + name.encode()
             if cell is Cell.LOT:
@@ -348,16 +357,19 @@ class LedgerBook:
             self.timeline.account.past = StoredPast(overlay, self.tenant)
         return [filed for _, filed, _ in step]
 
-    def _store_contests(self, filed: Filed) -> None:
-        """Write the contests that a checkpointed entry is about: its own, or those that it makes amends for."""
+    def _concerned(self, filed: Filed) -> list[Contest]:
+        """The contests that a checkpointed entry is about, its own or those that it makes amends for; rivals found."""
         content = filed.entry.content
-        concerned = [(part.replica, part.seq) for part in content.of] if isinstance(content, Compensation) else []
-        for dot in [filed.dot, *concerned]:
-            contest = self.contests.get(Dot(*dot))
-            if contest is not None and not contest.is_void and contest.loser.position <= filed.position:
-                self._write_contest(contest)
-                if contest.is_settled:
-                    del self.contests[contest.loser.dot]
+        parts = [(part.replica, part.seq) for part in content.of] if isinstance(content, Compensation) else []
+        contests = [self.contests.get(Dot(*dot)) for dot in [filed.dot, *parts]]
+        concerned = [
+            contest
+            for contest in contests
+            if contest is not None and not contest.is_void and contest.loser.position <= filed.position
+        ]
+        for contest in concerned:
+            self.rivals(contest)
+        return concerned
 
     def _write_contest(self, contest: Contest) -> None:
         place = contest.loser.position
@@ -388,25 +400,24 @@ class LedgerBook:
 
     def stored_contest(self, place: Position) -> Contest | None:
         """The contest of a checkpointed entry, if it has one."""
-        stored = self._overlay.get(Table.CONFLICTS, place_key(place))
+        stored = self._conflict_row(place)
         if stored is None:
             return None
-        _, canonical, outcome, amends, *_ = unpack(stored)
-        return Contest(
-            self._found(place),
-            canonical,
-            Outcome(outcome),
-            [Amends(Position(*at), postings) for at, postings in amends],
-        )
+        amends = [Amends(at, postings) for at, postings in stored.amends]
+        return Contest(self._found(place), stored.canonical, stored.outcome, amends)
+
+    def _conflict_row(self, place: Position) -> StoredContest | None:
+        row = self._overlay.get(Table.CONFLICTS, key := place_key(place))
+        return None if row is None else read(decode_contest, Table.CONFLICTS, key, row)
 
     # -- the past ---------------------------------------------------------------------------------------------------
 
-    def _rows(self, table: Table) -> Iterator[bytes]:
+    def _rows(self, table: Table, decode: Callable[[bytes], T]) -> Iterator[T]:
         prefix = tenant_key(self.tenant)
         start, stop = prefix, after_prefix(prefix)
         while rows := self._overlay.scan(table, start, stop, _PAGE):
-            for _, value in rows:
-                yield value
+            for key, value in rows:
+                yield read(decode, table, key, value)
             start = rows[-1][0] + b"\0"
 
     def _past_places(self, after: Position) -> Iterator[tuple[Position, int]]:
@@ -415,8 +426,8 @@ class LedgerBook:
         start, stop = history_key(self.tenant, after), after_prefix(prefix)
         rows = self._overlay.scan(Table.HISTORY, prefix, start, 1, reverse=True)
         while True:
-            for _, value in rows:
-                for hlc, region, boot, seq, sort in decode_history(value):
+            for key, value in rows:
+                for hlc, region, boot, seq, sort in read(decode_history, Table.HISTORY, key, value):
                     place = Position(hlc, region, boot, seq)
                     if place > after:
                         yield place, sort
@@ -429,7 +440,7 @@ class LedgerBook:
         dot = dot_at(place)
         filed = self._journal.find(dot.replica, dot.seq)
         if filed is None:
-            raise DamagedStore(f"the history names {dot.replica}:{dot.seq}, which the journal lacks")
+            raise DamagedRows(f"the history names {dot.replica}:{dot.seq}, which the journal lacks")
         return filed
 
     def _begin_again(self) -> None:
@@ -461,10 +472,9 @@ class LedgerBook:
                 start = rows[-1][0] + b"\0"
 
 
-def stored_debt(state: bytes) -> int:
-    """What a tenant owes, by its STATES row."""
-    _, totals, _ = unpack(state)
-    return -int(totals[TOTALS.index(DEBT)])
+def stored_debt(state: State) -> int:
+    """What a tenant owes, by its row."""
+    return -int(state.totals[TOTALS.index(DEBT)])
 
 
 def _sort(filed: Filed) -> int:

@@ -32,16 +32,35 @@ from ledger.ids import ClaimId, Key, LotId, Position, TenantId
 from ledger.lot import Lot, LotState
 from ledger.operation import Content, Expire, Grant, Hold, Lapse, Operation, Renew, Settle
 from ledger.posting import DEBT, Outcome
+from ledger.timeline import BEGINNING
 from node.alarms import AlarmKind, Alarms
 from node.book import LedgerBook, stored_debt
+from node.mending import Mender
 from node.schedule import Due, Schedule
 from node.settings import RegionSettings
-from node.store.errors import DamagedStore, ForeignDirectory
+from node.store.errors import DamagedEntry, DamagedRows, ForeignDirectory
 from node.store.journal import Journal, filed_of
 from node.store.kv import Overlay, Table, Write
-from node.store.rows import decode_claim, decode_lot, pack, place_key, place_of, tenant_of, unpack
+from node.store.rows import (
+    CEILING,
+    CEILING_AGAIN,
+    LOW,
+    RULES_KEY,
+    decode_claim,
+    decode_contest,
+    decode_lot,
+    decode_low,
+    decode_number,
+    decode_state,
+    pack,
+    place_key,
+    place_of,
+    read,
+    tenant_of,
+)
 from node.sums import Sums
 from replication.clock import Hlc, VectorClock, hlc_at, ms_of
+from replication.codec import Ranges
 from replication.delivery import Delivered, Delivery
 from replication.entry import VERSION, Entry, EntryError, LogHead, Malformed, hash_of, seal
 from replication.filed import Filed
@@ -119,6 +138,9 @@ class Region:
         self._low_heads: dict[str, LogHead] = {}
         self._low_written = 0
         self._sums = Sums()
+        self.mending = Mender(
+            self.journal, self.alarms, lambda: self.durable, self._in_memory, settings.anti_entropy_interval_ms
+        )
         self._scans: deque[tuple[Table, bytes]] = deque([(Table.OPEN, b""), (Table.LOTS, b"")])
         heads, behind = self._read_logs()
         self.delivery = Delivery(
@@ -130,8 +152,8 @@ class Region:
         )
         self.durable: VectorClock = dict(self.clock)
         self._take_up(behind, now)
-        stored = overlay.get(Table.META, b"ceiling")
-        ceiling = 0 if stored is None else int(unpack(stored))
+        stored = overlay.get(Table.META, CEILING)
+        ceiling = 0 if stored is None else read(decode_number, Table.META, CEILING, stored)
         self.hlc = Hlc(ceiling)
         for head in heads.values():
             self.hlc.observe(head.hlc)
@@ -142,19 +164,21 @@ class Region:
 
     def _read_logs(self) -> tuple[dict[str, LogHead], list[list[tuple[Filed, bytes]]]]:
         """The heads of all logs, and the entries behind the low-water commit, commit by commit, with their hashes."""
-        stored = self._overlay.get(Table.META, b"rules")
+        stored = self._overlay.get(Table.META, RULES_KEY)
         if stored is None:
-            self._overlay.put(Table.META, b"rules", pack(RULES))
-        elif unpack(stored) != RULES:
+            self._overlay.put(Table.META, RULES_KEY, pack(RULES))
+        elif (rules := read(decode_number, Table.META, RULES_KEY, stored)) != RULES:
             raise ForeignDirectory(
-                f"the directory was written under rules {unpack(stored)} of the ledger, this program has rules {RULES};"
+                f"the directory was written under rules {rules} of the ledger, this program has rules {RULES};"
                 " start with an empty directory: what the peers hold comes back from them"
             )
         heads: dict[str, LogHead] = {}
-        low = self._overlay.get(Table.META, b"low")
+        low = self._overlay.get(Table.META, LOW)
         if low is not None:
-            self._low, rows = unpack(low)
-            heads = {row[0]: LogHead(*row) for row in rows}
+            self._low, rows = read(decode_low, Table.META, LOW, low)
+            heads = {row.replica: LogHead(*row) for row in rows}
+        if self._low >= self.journal.next_commit:
+            raise DamagedRows(f"the journal ends before commit {self._low}, up to which the rows go")
         self._low_heads = {replica: _copy(head) for replica, head in heads.items()}
         behind = []
         for commit, runs in self.journal.replay(self._low):
@@ -164,16 +188,19 @@ class Region:
                 try:
                     heads.setdefault(replica, LogHead(replica)).extend(filed.entry, digest)
                 except EntryError as error:
-                    raise DamagedStore(
+                    raise DamagedRows(
                         f"commit {commit} of the journal does not follow those before it: {error}"
                     ) from None
             behind.append(entries)
+        for replica, head in heads.items():
+            if self.journal.last_seq(replica) != head.seq:
+                raise DamagedRows(f"the journal's index does not end with {replica}:{head.seq}")
         return heads, behind
 
     def _take_up(self, behind: list[list[tuple[Filed, bytes]]], now: int) -> None:
         """File again what is not checkpointed, and find the tenants whose books are not settled."""
         for key, row in self._all_rows(Table.STATES):
-            if debt := stored_debt(row):
+            if debt := stored_debt(read(decode_state, Table.STATES, key, row)):
                 self._sums.begin_with(TenantId(tenant_of(key)), debt)
         for key, _ in self._all_rows(Table.UNSETTLED):
             book = self._book(TenantId(tenant_of(key)), now)
@@ -204,9 +231,9 @@ class Region:
         for key, value in rows:
             tenant = TenantId(tenant_of(key))
             if table is Table.OPEN:
-                self._watch_claim(tenant, decode_claim(value))
+                self._watch_claim(tenant, read(decode_claim, table, key, value))
             else:
-                self._watch_lot(tenant, decode_lot(value), now)
+                self._watch_lot(tenant, read(decode_lot, table, key, value), now)
         self._scans.popleft()
         if rows:
             self._scans.appendleft((table, rows[-1][0] + b"\0"))
@@ -264,6 +291,18 @@ class Region:
         """What the next entry will take for the present: the wall clock, or the clock of peers that are ahead."""
         return max(now, ms_of(self.hlc.latest))
 
+    def lost(self, peer: str, offered: VectorClock, now: int) -> Ranges:
+        """Entries that are to be fetched again from a peer (see `node.mending`)."""
+        return self.mending.question(peer, offered, now)
+
+    def _in_memory(self, commits: set[int]) -> Iterator[tuple[Entry, bytes]]:
+        """The entries of some commits that are not checkpointed yet."""
+        if any(self._unchecked.get(commit) for commit in commits):
+            for book in self._unstable.values():
+                for filed in book.timeline.entries_between(BEGINNING, len(book.timeline)):
+                    if filed.commit in commits:
+                        yield filed.entry, seal(filed.entry)
+
     # -- entries of this node ---------------------------------------------------------------------------------------
 
     def _append(self, book: LedgerBook, operation: Operation, key: Key | None, request: str | None, now: int) -> Filed:
@@ -312,6 +351,8 @@ class Region:
 
     def receive(self, page: list[bytes], now: int, sender: str = "") -> int:
         """Take in sealed entries of other logs from the region `sender`; returns how many were no entries at all."""
+        if self.mending.damaged:
+            page = self.mending.take(page, sender, now)
         delivered = self.delivery.receive(page, now)
         self._apply(delivered, now, sender)
         return sum(not alarm.subject for alarm in delivered.alarms)
@@ -349,11 +390,16 @@ class Region:
 
     def tick(self, now: int) -> None:
         """Do what is due at `now`; what is left over waits for the next tick."""
+        self.mending.look(now)
         if self._scans:
             self._scan_for_due(now)
         self._retry(now)
         for due_at, due, tenant, name in self._schedule.take_due(now, _DUE_AT_ONCE):
-            self._look_at(due_at, due, tenant, name, now)
+            try:
+                self._look_at(due_at, due, tenant, name, now)
+            except DamagedEntry:
+                # The book cannot be read before the entry is mended.
+                self._schedule.add(now + self.settings.settle_after_ms, due, tenant, name)
         self._compensate(now)
         self._checkpoint(now)
         self._forget_idle(now)
@@ -433,7 +479,12 @@ class Region:
             quiet = now - book.quiet_since >= self.settings.settle_after_ms
             overdue = now - book.unsettled_since >= self.settings.settle_at_most_ms
             if quiet or overdue:
-                self._put_right(book, now)
+                try:
+                    self._put_right(book, now)
+                except DamagedEntry:
+                    # Nothing was posted; when the entry is mended it will be.
+                    book.quiet_since = book.unsettled_since = now
+                    continue
                 book.quiet_since = book.unsettled_since = None
                 del self._merged[book.tenant]
                 looked_at += 1 + len(book.contests)
@@ -533,7 +584,7 @@ class Region:
         stop = place_key(before)
         while rows := self._overlay.scan(Table.CONFLICTS, b"", stop, _SCANNED_AT_ONCE, reverse=True):
             for key, value in rows:
-                yield place_of(key), unpack(value)[0]
+                yield place_of(key), read(decode_contest, Table.CONFLICTS, key, value).tenant
             stop = rows[-1][0]
 
     # -- checkpoints and memory -------------------------------------------------------------------------------------
@@ -545,7 +596,11 @@ class Region:
         books = max(_CHECKPOINT_BOOKS, len(self._unstable) // _CHECKPOINT_SHARE)
         for tenant, book in list(islice(self._unstable.items(), books)):
             del self._unstable[tenant]
-            for filed in book.checkpoint(frontier, budget):
+            try:
+                done = book.checkpoint(frontier, budget)
+            except DamagedEntry:
+                done = []  # nothing was written; when the entry is mended it will be
+            for filed in done:
                 budget -= 1
                 self._unchecked_left(filed.commit)
             if len(book.timeline):
@@ -599,7 +654,7 @@ class Region:
         if self._low != self._low_written:
             self._low_written = self._low
             heads = [(head.replica, head.seq, head.hash, head.hlc, head.others) for head in self._low_heads.values()]
-            self._overlay.put(Table.META, b"low", pack([self._low, heads]))
+            self._overlay.put(Table.META, LOW, pack([self._low, heads]))
         batch = self._overlay.seal()
         if batch:
             self._in_flight.append(_InFlight(commit, dict(self.clock), self.hlc.latest, self._ceiling_written))
@@ -637,7 +692,8 @@ class Region:
         ahead_ms = min(_CEILING_AHEAD_MS, self.settings.max_clock_drift_ms // 2)
         if ms_of(self._ceiling_written) < now + ahead_ms // 2:
             self._ceiling_written = hlc_at(now + ahead_ms)
-            self._overlay.put(Table.META, b"ceiling", pack(self._ceiling_written))
+            for key in (CEILING, CEILING_AGAIN):
+                self._overlay.put(Table.META, key, pack(self._ceiling_written))
 
     # -- sums over tenants ------------------------------------------------------------------------------------------
 

@@ -31,6 +31,9 @@ GENESIS: Final = bytes(HASH_BYTES)
 MAX_SEALED_BYTES: Final = 512 * 1024
 """The longest sealed entry: half of what a frame holds."""
 
+ENTRY_BEGINS: Final = b"\x9d\x01"
+"""What every sealed entry begins with: an array of 13, version 1."""
+
 MIN_SEALED_BYTES: Final = HASH_BYTES + 1
 
 MAX_POSTING: Final = 2**60

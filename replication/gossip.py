@@ -6,7 +6,8 @@ Both sides open with a hello and check that they belong together. After that eac
               than a window behind in saying that it holds them;
     tells     what it holds durably: of the peer's own log as soon as it moves, of all every interval;
     asks      for whatever the peer holds of any log and this node does not: one question at a time, each answered with
-              a page, the next one sent before the page is applied, so that the link is not idle meanwhile.
+              a page, the next one sent before the page is applied, so that the link is not idle meanwhile. What this
+              node has lost of what it held comes first.
 
 Nothing that is not durable is ever sent. What gets lost is not missed for longer than an interval: every question is
 worked out afresh from what both sides hold. A log of which a page could not be applied is not asked for again until the
@@ -94,6 +95,13 @@ class Local(Protocol):
 
     def promise(self, now: int) -> int:
         """A reading up to which every entry that this node ever accepts is in ``durable``."""
+        ...
+
+    def lost(self, peer: str, offered: VectorClock, now: int, /) -> Ranges:
+        """Entries that ``durable`` counts and that cannot be read any more, to be asked now of a peer that has them.
+
+        Empty nearly always. Whoever is given them has been asked.
+        """
         ...
 
 
@@ -364,7 +372,9 @@ class Session:
         for replica, (after, upto) in ranges.items():
             count = durable.get(replica, 0)
             if count > after:
-                held[replica] = count if replica == own else min(count, upto)
+                # Of what the peer has held before it wants no more than it says.
+                goes_on = replica == own and upto > self.peer_has.get(own, 0)
+                held[replica] = count if goes_on else min(count, upto)
                 known[replica] = after
         page = local.journal.page(held, known, self._pace.page_entries, self._pace.page_bytes) if held else []
         reaches = {replica: seq for replica, seq, _ in page}
@@ -386,10 +396,14 @@ class Session:
     # -- asking -----------------------------------------------------------------------------------------------------
 
     def _ask(self, known: VectorClock, now: int) -> list[Effect]:
-        """Ask for what the peer holds beyond `known` and beyond what others have been asked for."""
-        expected = self._in_flight.expected(self.region, known, now)
-        ranges = wanted(expected, self.peer_has, self._stuck.union(self._local.delivery.refused))
-        if not ranges or self._question is not None:
+        """Ask for what was lost, or for what the peer holds beyond `known` and beyond what others were asked for."""
+        if self._question is not None:
+            return []
+        ranges = self._local.lost(self.region, self.peer_has, now)
+        if not ranges:
+            expected = self._in_flight.expected(self.region, known, now)
+            ranges = wanted(expected, self.peer_has, self._stuck.union(self._local.delivery.refused))
+        if not ranges:
             return []
         self._number += 1
         self._question = ranges

@@ -13,6 +13,28 @@ class DamagedStore(StorageError):
     """The file is not what was written to it: cut off, overwritten, or with pages that make no sense."""
 
 
+class DamagedRows(DamagedStore):
+    """Rows are not what was written, or do not fit together. A running node stops; its next start rebuilds them.
+
+    See `node.rebuild`: the state is folded again from all entries that are whole.
+    """
+
+
+class DamagedRow(DamagedRows):
+    """One row is not what was written under its key; `stored` are its bytes as they are now."""
+
+    def __init__(self, table: str, key: bytes, stored: bytes, why: str) -> None:
+        super().__init__(f"the row {shown(key)} of the table {table} is not what was written: {why}")
+        self.stored = stored
+
+
+class DamagedEntry(DamagedRows):
+    """A commit of the journal cannot be read: the entries in it are fetched again from the peers, if any has them.
+
+    What needs one of them has to wait; everything else goes on.
+    """
+
+
 class DirectoryInUse(StorageError):
     """Another process works in the directory."""
 
@@ -23,3 +45,8 @@ class ForeignDirectory(StorageError):
 
 class DirectoryUnreadable(StorageError):
     """The operating system does not let this process make or use the directory."""
+
+
+def shown(key: bytes) -> str:
+    """A key for people: text as it is, the zero byte that ends a part as ·, any other byte in hex."""
+    return "".join("·" if byte == 0 else chr(byte) if 32 < byte < 127 else f"\\x{byte:02x}" for byte in key)

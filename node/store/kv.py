@@ -8,6 +8,11 @@ durable over the last committed state. The host moves them to the disk:
     overlay.landed()            the oldest batch in flight is on disk: from here on the disk answers for it
 
 Batches land in the order in which they were sealed. Keys are ordered as bytes, and a range is always [start, stop).
+
+What goes to the disk is checked: each value is followed by a checksum over table, key and value, which is held against
+it whenever it is read. So a disk that gives back something else than it was given, or something that was written under
+another key, is found out before anybody relies on it. The checksum finds faults, not forgers: CRC-32 is the cheapest
+that finds every flipped bit, and entries have their hashes beside it.
 """
 
 from bisect import bisect_left, insort
@@ -16,6 +21,9 @@ from collections.abc import Iterable
 from enum import StrEnum
 from itertools import islice
 from typing import Final, Protocol, TypeAlias
+from zlib import crc32
+
+from node.store.errors import DamagedRow
 
 MAX_KEY_BYTES: Final = 511  # LMDB's limit, kept everywhere so that the simulator meets it before production does
 FEW_KEYS: Final = 32  # from here on sorting once is cheaper than inserting one by one
@@ -35,14 +43,41 @@ class Table(StrEnum):
     HISTORY = "history"
     CONFLICTS = "conflicts"
     UNSETTLED = "unsettled"
+    ASIDE = "aside"
+
+    seed: int
+    """What the checksums of this table's rows begin with."""
+
+    def __init__(self, name: str) -> None:
+        self.seed = crc32(name.encode())
 
 
 Write: TypeAlias = tuple[Table, bytes, bytes | None]  # None deletes
 Row: TypeAlias = tuple[bytes, bytes]
 
 
+_CHECK_BYTES: Final = 4
+_RESIDUE: Final = 0x2144DF1C
+"""What CRC-32 makes of anything that is followed by its own CRC-32, least byte first."""
+
+
+def checked(table: Table, key: bytes, value: bytes) -> bytes:
+    """The value as it stands on a disk: with its checksum."""
+    return value + crc32(value, crc32(key, table.seed)).to_bytes(_CHECK_BYTES, "little")
+
+
+def verified(table: Table, key: bytes, stored: bytes) -> bytes:
+    """The value that `checked` was given. Raises DamagedRow if that is not what stands on the disk."""
+    if len(stored) < _CHECK_BYTES or crc32(stored, crc32(key, table.seed)) != _RESIDUE:
+        raise DamagedRow(table, key, stored, "its checksum does not match")
+    return stored[:-_CHECK_BYTES]
+
+
 class Disk(Protocol):
-    """The last committed state. Every call reads one snapshot, which is let go before the call returns."""
+    """The last committed state, values with their checksums.
+
+    Every call reads one snapshot, which is let go before the call returns.
+    """
 
     def get(self, table: Table, key: bytes) -> bytes | None:
         """The value, or None. Raises StorageError when the store has failed."""
@@ -89,25 +124,32 @@ class Overlay:
         self._layers: dict[Table, list[_Pending]] = {table: [] for table in Table}
 
     def get(self, table: Table, key: bytes) -> bytes | None:
-        """The value that was written last, or None."""
+        """The value that was written last, or None. Raises DamagedRow if it is not what was written."""
         for pending in self._layers[table]:
             if key in pending:
                 return pending[key]
-        return self._disk.get(table, key)
+        stored = self._disk.get(table, key)
+        return None if stored is None else verified(table, key, stored)
 
     def scan(self, table: Table, start: bytes, stop: bytes | None, limit: int, reverse: bool = False) -> list[Row]:
-        """The first `limit` rows of [start, stop), or the last ones, greatest first. No `stop`: to the end."""
+        """The first `limit` rows of [start, stop), or the last ones, greatest first. No `stop`: to the end.
+
+        Raises DamagedRow if one of them is not what was written.
+        """
         assert limit > 0
         pending: dict[bytes, bytes | None] = {}
         for layer in reversed(self._layers[table]):  # oldest first, so that the newest write of a key stands
             for key in layer.between(start, stop):
                 pending[key] = layer[key]
         if not pending:
-            return self._disk.scan(table, start, stop, limit, reverse)
+            rows = self._disk.scan(table, start, stop, limit, reverse)
+            return [(key, verified(table, key, stored)) for key, stored in rows]
         # Of `limit + deleted` rows on disk at least `limit` are still there, so nothing beyond them can be needed.
         deleted = sum(value is None for value in pending.values())
-        merged: dict[bytes, bytes | None] = dict(self._disk.scan(table, start, stop, limit + deleted, reverse))
-        merged |= pending
+        merged = pending
+        for key, stored in self._disk.scan(table, start, stop, limit + deleted, reverse):
+            if key not in pending:
+                merged[key] = verified(table, key, stored)
         rows = [(key, value) for key, value in merged.items() if value is not None]
         rows.sort(reverse=reverse)
         return rows[:limit]
@@ -131,7 +173,11 @@ class Overlay:
 
     def seal(self) -> list[Write]:
         """The writes since the last seal, as one atomic batch in flight. Empty: nothing was written, nothing lands."""
-        batch = [(table, key, value) for table, pending in self._open.items() for key, value in pending.items()]
+        batch = [
+            (table, key, None if value is None else checked(table, key, value))
+            for table, pending in self._open.items()
+            for key, value in pending.items()
+        ]
         if batch:
             self._sealed.append(self._open)
             self._open = {}

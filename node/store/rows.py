@@ -1,20 +1,65 @@
 """How rows are named and written: keys that sort as the things they name, values in msgpack.
 
 Ids never contain a zero byte, so a zero byte ends each part of a key, and the rows of one tenant lie side by side.
+What is read is decoded with exact types: a row that says something else is damaged, and named.
 """
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgpack
 import msgspec
 
 from ledger.account import KeyUse
 from ledger.claim import Claim
-from ledger.ids import Position
+from ledger.ids import LotId, Position, TenantId
 from ledger.lot import Lot
-from replication.clock import Dot
+from ledger.posting import Outcome, Postings
+from node.store.errors import DamagedRow
+from node.store.kv import Table
+from replication.clock import Dot, VectorClock
 
 _SEQ_BYTES: Final = 8
+
+T = TypeVar("T")
+
+
+class State(NamedTuple):
+    """A tenant's row: up to which place its rows are true, its totals as numerals, how many entries they include."""
+
+    place: Position
+    totals: list[str]
+    entry_count: int
+
+
+class StoredContest(NamedTuple):
+    """The contest of a checkpointed entry, without the entry."""
+
+    tenant: TenantId
+    canonical: Postings
+    outcome: Outcome
+    amends: list[tuple[Position, Postings]]
+    rivals: list[Position]
+    rival_count: int
+    revoked: list[LotId]
+    is_other_request: bool
+
+
+class StoredHead(NamedTuple):
+    """How far a log had been followed."""
+
+    replica: str
+    seq: int
+    hash: bytes
+    hlc: int
+    others: VectorClock
+
+
+RULES_KEY: Final = b"rules"
+LOW: Final = b"low"
+CEILING: Final = b"ceiling"
+CEILING_AGAIN: Final = b"ceiling/again"
+"""Twice, because no other row, no entry and no peer says what it says: see `node.rebuild`."""
 
 encode_value = msgspec.msgpack.Encoder().encode
 decode_lot = msgspec.msgpack.Decoder(Lot).decode
@@ -22,6 +67,11 @@ decode_claim = msgspec.msgpack.Decoder(Claim).decode
 decode_key_use = msgspec.msgpack.Decoder(KeyUse).decode
 decode_history = msgspec.msgpack.Decoder(list[tuple[int, str, str, int, int]]).decode
 """Places, each with its sort: one of those below."""
+decode_state = msgspec.msgpack.Decoder(State).decode
+decode_contest = msgspec.msgpack.Decoder(StoredContest).decode
+decode_place = msgspec.msgpack.Decoder(Position).decode
+decode_number = msgspec.msgpack.Decoder(int).decode
+decode_low = msgspec.msgpack.Decoder(tuple[int, list[StoredHead]]).decode
 
 COMPENSATION: Final = 0
 OPERATION: Final = 1
@@ -37,6 +87,14 @@ def pack(value: Any) -> bytes:
 def unpack(value: bytes) -> Any:
     """The plain values of msgpack bytes; arrays become lists."""
     return msgpack.unpackb(value, strict_map_key=False)
+
+
+def read(decode: Callable[[bytes], T], table: Table, key: bytes, value: bytes) -> T:
+    """What a row says. Raises DamagedRow if that is nothing that such a row may say."""
+    try:
+        return decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DamagedRow(table, key, value, str(error)) from None
 
 
 def number_key(number: int) -> bytes:
@@ -62,6 +120,11 @@ def tenant_of(key: bytes) -> str:
 def dot_key(replica: str, seq: int) -> bytes:
     """An entry's name as a key: entries of one log lie side by side, by number."""
     return replica.encode() + b"\0" + number_key(seq)
+
+
+def seq_of(key: bytes) -> int:
+    """The entry's number in what `dot_key` wrote."""
+    return number_of(key[-_SEQ_BYTES:])
 
 
 def place_key(place: Position) -> bytes:

@@ -114,7 +114,7 @@ def behaves_like_one_dict(disk: Disk, write: Callable[[list[Write]], None], stor
         write(batch)
         overlay.landed()
     for table in TABLES:
-        assert disk.scan(table, b"", None, 1000) == sorted(model[table].items())
+        assert Overlay(disk).scan(table, b"", None, 1000) == sorted(model[table].items())
 
 
 @settings(max_examples=200, deadline=None)

@@ -10,7 +10,7 @@ from node.audit import canonical_books
 from node.book import LedgerBook, stored_debt
 from node.digest import tenant_digest
 from node.store.kv import Table
-from node.store.rows import COMPENSATION, OPERATION, REVOCATION, decode_history, tenant_key
+from node.store.rows import COMPENSATION, OPERATION, REVOCATION, decode_history, decode_state, tenant_key
 from replication.clock import hlc_at
 from replication.filed import Filed
 from tests.regions import HOUR_MS, Regions, capture, clash, debit, grant, refund, release, renew, reserve, revoke
@@ -144,7 +144,7 @@ class TestCheckpoints:
         book.checkpoint(FAR, 100)
         row = world.region("eu")._overlay.get(Table.STATES, tenant_key(TENANT))
         assert row is not None
-        assert stored_debt(row) == -book.account.totals["debt"] > 0
+        assert stored_debt(decode_state(row)) == -book.account.totals["debt"] > 0
 
     def test_a_tenant_without_entries_does_not_exist(self) -> None:
         world = Regions("eu")

@@ -9,7 +9,7 @@ from ledger.operation import Release
 from ledger.posting import Outcome
 from node.store.errors import DamagedStore
 from node.store.journal import Journal, Run, filed_of
-from node.store.kv import MemoryDisk, Overlay, Table
+from node.store.kv import MemoryDisk, Overlay, Table, checked
 from node.store.rows import number_key, pack, unpack
 from replication.clock import VectorClock
 from replication.entry import VERSION, Entry, LogHead, hash_of, seal
@@ -50,9 +50,13 @@ class Writer:
 
     def runs(self, commit: int) -> list[tuple[str, int, VectorClock, int]]:
         """The runs of a commit as they are on disk: log, first number, what they had seen, how many entries."""
-        value = self.disk.get(Table.LOG, number_key(commit))
+        value = Overlay(self.disk).get(Table.LOG, number_key(commit))
         assert value is not None
         return [(replica, first, others, len(entries)) for replica, first, others, entries in unpack(value)]
+
+    def put(self, value: bytes) -> None:
+        """Write commit 1 anew, with the checksum that belongs to it."""
+        self.disk.write([(Table.LOG, number_key(1), checked(Table.LOG, number_key(1), value))])
 
     def reopened(self) -> Journal:
         """The journal as the next boot finds it."""
@@ -219,7 +223,7 @@ class TestReplay:
         writer = Writer()
         writer.add("eu/b1")
         writer.commit()
-        writer.disk.write([(Table.LOG, number_key(1), pack([]))])
+        writer.put(pack([]))
         assert list(writer.journal.replay(0)) == [(1, [])]
         assert writer.journal.find("eu/b1", 1) is not None
 
@@ -235,12 +239,8 @@ class TestDamage:
     @pytest.mark.parametrize("byte", [0, 5, 20, -1, -40])
     def test_a_flipped_bit_is_never_taken_for_an_entry(self, byte: int) -> None:
         writer = self.writer()
-        value = writer.disk.get(Table.LOG, number_key(1))
-        assert value is not None
-        damaged = bytearray(value)
-        damaged[byte] ^= 0x40
-        writer.disk.write([(Table.LOG, number_key(1), bytes(damaged))])
         journal = writer.reopened()
+        writer.disk.damage(Table.LOG, number_key(1), 8 * byte + 6)
         found = None
         with suppress(DamagedStore):
             found = journal.find("eu/b1", 2)
@@ -251,8 +251,8 @@ class TestDamage:
     )
     def test_what_is_no_commit_is_damage(self, value: bytes) -> None:
         writer = self.writer()
-        writer.disk.write([(Table.LOG, number_key(1), value)])
-        with pytest.raises(DamagedStore, match="move the directory away and start again"):
+        writer.put(value)
+        with pytest.raises(DamagedStore, match="commit 1 of the journal is not what was written"):
             writer.reopened().runs(1)
         with pytest.raises(DamagedStore, match="commit 1 of the journal"):
             list(writer.reopened().replay(0))
@@ -261,7 +261,7 @@ class TestDamage:
         writer = self.writer()
         short = writer.sealed["eu/b1", 2][:-1]
         rows = [["eu/b1", 1, {}, [writer.sealed["eu/b1", 1], short]]]
-        writer.disk.write([(Table.LOG, number_key(1), pack(rows))])
+        writer.put(pack(rows))
         with pytest.raises(DamagedStore, match="the hash does not match"):
             writer.reopened().find("eu/b1", 1)
 

@@ -2,11 +2,17 @@
 
 import pytest
 
-from node.store.kv import MAX_KEY_BYTES, MemoryDisk, Overlay, Row, Table
+from node.store.errors import DamagedRow
+from node.store.kv import MAX_KEY_BYTES, MemoryDisk, Overlay, Row, Table, Write, checked
 
 
 def number(n: int) -> bytes:
     return n.to_bytes(4, "big")
+
+
+def row(table: Table, key: bytes, value: bytes) -> Write:
+    """A row as it stands on a disk."""
+    return table, key, checked(table, key, value)
 
 
 @pytest.fixture
@@ -55,9 +61,9 @@ def test_a_batch_is_what_was_written_since_the_last_one_each_key_once(overlay: O
     overlay.put(Table.KEYS, b"a", b"1")
     overlay.put(Table.KEYS, b"a", b"2")
     overlay.delete(Table.LOTS, b"b")
-    assert overlay.seal() == [(Table.KEYS, b"a", b"2"), (Table.LOTS, b"b", None)]
+    assert overlay.seal() == [row(Table.KEYS, b"a", b"2"), (Table.LOTS, b"b", None)]
     overlay.put(Table.KEYS, b"c", b"3")
-    assert overlay.seal() == [(Table.KEYS, b"c", b"3")]
+    assert overlay.seal() == [row(Table.KEYS, b"c", b"3")]
 
 
 def test_sealing_nothing_puts_nothing_in_flight(overlay: Overlay) -> None:
@@ -85,7 +91,7 @@ def test_the_newest_of_several_batches_in_flight_is_seen(disk: MemoryDisk, overl
 def test_a_deletion_hides_what_is_on_disk_and_a_later_put_brings_the_key_back(
     disk: MemoryDisk, overlay: Overlay
 ) -> None:
-    disk.write([(Table.KEYS, b"k", b"old")])
+    disk.write([row(Table.KEYS, b"k", b"old")])
     overlay.delete(Table.KEYS, b"k")
     overlay.seal()
     assert overlay.get(Table.KEYS, b"k") is None
@@ -96,7 +102,7 @@ def test_a_deletion_hides_what_is_on_disk_and_a_later_put_brings_the_key_back(
 
 
 def test_tables_do_not_see_each_other(disk: MemoryDisk, overlay: Overlay) -> None:
-    disk.write([(Table.KEYS, b"k", b"v")])
+    disk.write([row(Table.KEYS, b"k", b"v")])
     overlay.put(Table.LOTS, b"k", b"w")
     assert overlay.get(Table.KEYS, b"k") == b"v"
     assert overlay.get(Table.LOTS, b"k") == b"w"
@@ -114,7 +120,7 @@ def test_an_empty_value_is_a_value(disk: MemoryDisk, overlay: Overlay) -> None:
 
 
 def test_a_scan_fills_its_limit_although_the_first_rows_on_disk_are_deleted(disk: MemoryDisk, overlay: Overlay) -> None:
-    disk.write([(Table.LOG, number(n), b"") for n in range(100)])
+    disk.write([row(Table.LOG, number(n), b"") for n in range(100)])
     for n in range(50):
         overlay.delete(Table.LOG, number(n))
     assert [key for key, _ in overlay.scan(Table.LOG, b"", None, 3)] == [number(50), number(51), number(52)]
@@ -125,7 +131,7 @@ def test_a_scan_fills_its_limit_although_the_first_rows_on_disk_are_deleted(disk
 
 def test_a_scan_reads_no_more_rows_than_it_may_need() -> None:
     disk = CountingDisk()
-    disk.write([(Table.LOG, number(n), b"") for n in range(1000)])
+    disk.write([row(Table.LOG, number(n), b"") for n in range(1000)])
     overlay = Overlay(disk)
     for n in (1, 2, 500):
         overlay.delete(Table.LOG, number(n))
@@ -160,7 +166,7 @@ def test_the_longest_key_is_taken(disk: MemoryDisk) -> None:
 
 
 def test_a_range_that_ends_before_it_starts_is_empty(disk: MemoryDisk, overlay: Overlay) -> None:
-    disk.write([(Table.KEYS, number(n), b"") for n in range(10)])
+    disk.write([row(Table.KEYS, number(n), b"") for n in range(10)])
     overlay.put(Table.KEYS, number(5), b"x")
     for reverse in (False, True):
         assert disk.scan(Table.KEYS, number(7), number(3), 10, reverse) == []
@@ -172,6 +178,36 @@ def test_a_scan_of_memory_keeps_to_its_limit_in_both_directions(disk: MemoryDisk
     assert [key for key, _ in disk.scan(Table.KEYS, b"", None, 2)] == [number(0), number(1)]
     assert [key for key, _ in disk.scan(Table.KEYS, b"", None, 2, reverse=True)] == [number(9), number(8)]
     assert [key for key, _ in disk.scan(Table.KEYS, number(4), number(6), 9, reverse=True)] == [number(5), number(4)]
+
+
+@pytest.mark.parametrize("value", [b"", b"v", b"a longer value" * 100])
+def test_no_flipped_bit_is_ever_read(value: bytes) -> None:
+    for bit in range(min(2_000, 8 * (len(value) + 4))):
+        disk = MemoryDisk()
+        disk.write([row(Table.LOTS, b"acme\0M", value), row(Table.LOTS, b"acme\0N", value)])
+        disk.damage(Table.LOTS, b"acme\0M", bit)
+        overlay = Overlay(disk)
+        with pytest.raises(DamagedRow, match=r"the row acme·M of the table lots is not what was written"):
+            overlay.get(Table.LOTS, b"acme\0M")
+        with pytest.raises(DamagedRow, match="acme·M"):
+            overlay.scan(Table.LOTS, b"", None, 10)
+        assert overlay.get(Table.LOTS, b"acme\0N") == value
+
+
+def test_what_was_written_under_another_key_or_in_another_table_is_not_read(disk: MemoryDisk, overlay: Overlay) -> None:
+    _, _, stored = row(Table.LOTS, b"acme\0M", b"v")
+    disk.write([(Table.LOTS, b"acme\0N", stored), (Table.OPEN, b"acme\0M", stored), (Table.META, b"short", b"abc")])
+    for table, key in ((Table.LOTS, b"acme\0N"), (Table.OPEN, b"acme\0M"), (Table.META, b"short")):
+        with pytest.raises(DamagedRow):
+            overlay.get(table, key)
+
+
+def test_damage_below_a_newer_value_does_not_matter(disk: MemoryDisk, overlay: Overlay) -> None:
+    disk.write([row(Table.LOTS, b"k", b"old"), row(Table.LOTS, b"l", b"other")])
+    disk.damage(Table.LOTS, b"k", 3)
+    overlay.put(Table.LOTS, b"k", b"new")
+    assert overlay.get(Table.LOTS, b"k") == b"new"
+    assert overlay.scan(Table.LOTS, b"", None, 10) == [(b"k", b"new"), (b"l", b"other")]
 
 
 def test_a_damaged_value_differs_in_one_bit() -> None:

@@ -11,7 +11,7 @@ from ledger.ids import ClaimId, TenantId
 from ledger.operation import Release
 from ledger.posting import Outcome
 from replication.clock import MAX_HLC, Dot, Hlc, VectorClock, hlc_at
-from replication.codec import Frame, decode, encode
+from replication.codec import Frame, Ranges, decode, encode
 from replication.delivery import Alarm, Delivery
 from replication.entry import GENESIS, VERSION, Entry, LogHead, happened_before, hash_of, seal
 from replication.gossip import Close, Deliver, Effect, Heard, InFlight, Pace, Send, Session, Terms
@@ -70,6 +70,7 @@ class Site:
         self.order: list[Dot] = []
         self.others: dict[Dot, VectorClock] = {}
         self.alarms: list[Alarm] = []
+        self.lacking: Ranges = {}
         self.rules = RULES
         self.cluster = "test"
         self._promised = 0
@@ -134,6 +135,17 @@ class Site:
         if self.durable.get(self.replica, 0) == self.delivery.own_head.seq:
             self._promised = self.hlc.promise(now)
         return self._promised
+
+    def lost(self, _peer: str, offered: VectorClock, _now: int, /) -> Ranges:
+        """Entries that are to be asked for again: as `lacking` says, of whoever offers them, once."""
+        ranges = {
+            replica: (after, upto)
+            for replica, (after, upto) in self.lacking.items()
+            if offered.get(replica, 0) >= upto
+        }
+        for replica in ranges:
+            del self.lacking[replica]
+        return ranges
 
     def session(self) -> Session:
         """A new link's session."""
