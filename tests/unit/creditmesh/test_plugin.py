@@ -48,7 +48,7 @@ FAILS = """
 
 
 def test_a_project_gets_clusters_from_the_fixture(pytester: pytest.Pytester) -> None:
-    pytester.makeini("[pytest]\ncreditmesh_regions = one two\naddopts = -p no:randomly --strict-markers -W error")
+    pytester.makeini("[pytest]\ncreditmesh_regions = one two\naddopts = -p no:asyncio --strict-markers -W error")
     pytester.makepyfile(USES_IT)
     pytester.runpytest_subprocess().assert_outcomes(passed=2)
 
