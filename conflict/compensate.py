@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from conflict.contest import Contest
 from ledger.operation import Compensation, Difference
 from ledger.posting import Postings, total
+from replication.entry import MAX_POSTING
 
 
 def compensations(
@@ -21,20 +22,22 @@ def compensations(
 ) -> Iterator[tuple[Compensation, Postings]]:
     """The compensation entries that `region` owes for `contests`: contents and postings.
 
-    Each for `at_most` operations, and with `postings_at_most` postings in its parts (one part may have more), so that
-    an entry keeps within its bounds.
+    Each for `at_most` operations, with `postings_at_most` postings in its parts, and with sums within `MAX_POSTING`
+    (one part may have more), so that an entry keeps within its bounds.
     """
     parts: list[Difference] = []
-    count = 0
+    count = moved = 0
     for contest in contests:
         rest = contest.open_difference
         if contest.loser.position.region != region or not rest:
             continue
-        if parts and (len(parts) == at_most or count + len(rest) > postings_at_most):
+        size = sum(map(abs, rest.values()))
+        if parts and (len(parts) == at_most or count + len(rest) > postings_at_most or moved + size > MAX_POSTING):
             yield _entry(parts)
-            parts, count = [], 0
+            parts, count, moved = [], 0, 0
         parts.append(Difference(contest.loser.entry.replica, contest.loser.entry.seq, rest))
         count += len(rest)
+        moved += size
     if parts:
         yield _entry(parts)
 

@@ -117,7 +117,15 @@ _decode = msgspec.msgpack.Decoder(Entry).decode
 
 
 def seal(entry: Entry) -> bytes:
-    """The bytes under which the entry is stored and sent; the last 32 are its hash. Raises `Malformed` if too long."""
+    """The bytes under which the entry is stored and sent; the last 32 are its hash.
+
+    Raises `Malformed` if it is too long, or a compensation that posts more than any node takes: it would have to if
+    what it makes up for was forged.
+    """
+    if isinstance(entry.content, Compensation):
+        _check_postings(entry.postings)
+        for part in entry.content.of:
+            _check_postings(part.postings)
     body = _encode(entry)
     if len(body) > MAX_SEALED_BYTES - HASH_BYTES:
         raise Malformed(f"an entry of {len(body)} bytes is too long")

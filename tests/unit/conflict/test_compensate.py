@@ -99,3 +99,10 @@ def test_one_round_is_enough_whatever_the_regions_did_apart() -> None:
     assert world.posted("us") == {"issued": -100, **held, "debt": -110}
     world.exchange(3_000)
     assert len(world.book("ap").entries(BEGINNING, 100)) == len(entries)
+
+
+def test_a_forged_sum_too_large_to_post_does_not_keep_back_what_else_is_owed() -> None:
+    contests = list(three_losers().book("us").contests.values())
+    contests[1].canonical = {"lot/L": -(2**60) - 1, "held/c": 2**60 + 1}
+    parts = [[part.seq for part in entry.of] for entry, _ in compensations(contests, "us", 100, 1_000)]
+    assert parts == [[1], [2], [3]]

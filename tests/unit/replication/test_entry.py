@@ -69,6 +69,15 @@ class TestSealing:
         )
         assert open_sealed(seal(entry))[0] == entry
 
+    def test_a_compensation_that_nobody_would_take_is_not_sealed(self) -> None:
+        forged = {"lot/gold": -(2**60) - 1, "debt": 2**60 + 1}
+        entry = msgspec.structs.replace(
+            HOLD, key=None, result=None, outcome=Outcome.POSTED, postings=forged,
+            content=Compensation((Difference(EU, 3, forged),)),
+        )  # fmt: skip
+        with pytest.raises(Malformed):
+            seal(entry)
+
     def test_every_flipped_bit_is_noticed(self) -> None:
         sealed = seal(HOLD)
         for place in range(len(sealed)):
