@@ -13,8 +13,11 @@ from typing import Final
 from node.store.errors import DirectoryInUse, DirectoryUnreadable, ForeignDirectory
 
 DATA_FILE: Final = "data.mdb"
+UNFINISHED_FILE: Final = "data.mdb.new"
 _LOCK_FILE: Final = "LOCK"
-_BEFORE_DATA: Final = frozenset({_LOCK_FILE, "lock.mdb"})  # what a process killed at its first start leaves behind
+_BEFORE_DATA: Final = frozenset(
+    {_LOCK_FILE, UNFINISHED_FILE, "lock.mdb"}
+)  # what a first start that was cut short leaves
 
 
 class DirectoryLock:

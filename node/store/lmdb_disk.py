@@ -24,10 +24,10 @@ from typing import NamedTuple, NoReturn, TypeAlias
 
 import lmdb
 
-from node.store.directory import DATA_FILE, sync_directory, take
+from node.store.directory import DATA_FILE, take
 from node.store.errors import DiskFull, StorageError
 from node.store.kv import Row, Table, Write
-from node.store.lmdb_file import ENGINE, explained, identity, inspect
+from node.store.lmdb_file import ENGINE, create, explained, identity, inspect, open_tables
 
 Done: TypeAlias = Callable[[StorageError | None], None]
 
@@ -64,6 +64,8 @@ class LmdbDisk:
             self._lock = take(path, lambda data: inspect(data, self._identity))
             opened.callback(self._lock.release)
             try:
+                if not self._data.exists():
+                    create(path, self._identity)
                 self._env = lmdb.open(
                     str(path),
                     map_size=_whole_pages(map_bytes),  # LMDB makes it larger where the file is
@@ -78,8 +80,7 @@ class LmdbDisk:
                 self._page_bytes = self._env.stat()["psize"]
                 if self._is_crowded():
                     self._grow()
-                self._tables = self._open_tables()
-                sync_directory(path)
+                self._tables = open_tables(self._env, self._identity)
             except (lmdb.Error, OSError) as error:
                 raise explained(error, self._data) from error
             started: SimpleQueue[StorageError | None] = SimpleQueue()
@@ -284,15 +285,6 @@ class LmdbDisk:
     def _refused(self) -> StorageError:
         assert self._refusal is not None
         return type(self._refusal)(*self._refusal.args)
-
-    # Opening
-
-    def _open_tables(self) -> "dict[Table, lmdb._Database]":
-        with self._env.begin(write=True) as txn:
-            tables = {table: self._env.open_db(table.encode(), txn=txn) for table in Table}
-            for key, value in self._identity.items():
-                txn.put(key, value, overwrite=False, db=tables[Table.META])
-        return tables
 
 
 def _whole_pages(size: int) -> int:

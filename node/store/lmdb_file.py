@@ -10,6 +10,7 @@ from typing import Final, cast
 import lmdb
 from lmdb.verify import VerifyError, verify
 
+from node.store.directory import DATA_FILE, UNFINISHED_FILE, sync_directory
 from node.store.errors import DamagedStore, DirectoryUnreadable, DiskFull, ForeignDirectory, StorageError
 from node.store.kv import Table
 
@@ -36,10 +37,39 @@ def identity(cluster: str, region: str) -> dict[bytes, bytes]:
     return {_FORMAT_KEY: FORMAT, _CLUSTER_KEY: cluster.encode(), _REGION_KEY: region.encode()}
 
 
+def create(path: Path, ours: Mapping[bytes, bytes]) -> None:
+    """Make an empty store in a directory. Raises lmdb.Error and OSError.
+
+    A data file is whole from the moment at which it has its name, whenever the power goes: it is made under another
+    name, of which nothing is left but rubbish if it was not finished, and renamed when all of it is on the disk.
+    """
+    unfinished = path / UNFINISHED_FILE
+    unfinished.unlink(missing_ok=True)
+    with lmdb.open(
+        str(unfinished), subdir=False, lock=False, max_dbs=len(Table), mode=0o600, lib_version=ENGINE
+    ) as env:
+        open_tables(env, ours)
+    unfinished.rename(path / DATA_FILE)
+    sync_directory(path)
+
+
+def open_tables(env: lmdb.Environment, ours: Mapping[bytes, bytes]) -> "dict[Table, lmdb._Database]":
+    """All tables, made if need be, and a commit that says whose they are.
+
+    The commit is made even if nothing is new: a process may have ended between writing a commit and hearing that it is
+    durable, so what can be read here might not be. Once a later commit is durable, all that was there before it is.
+    """
+    with env.begin(write=True) as txn:
+        tables = {table: env.open_db(table.encode(), txn=txn) for table in Table}
+        for key, value in ours.items():
+            txn.put(key, value, db=tables[Table.META])
+    return tables
+
+
 def inspect(data: Path, ours: Mapping[bytes, bytes]) -> None:
     """Look into a data file without changing it. Raises DamagedStore or ForeignDirectory if it is not ours, whole."""
     if data.stat().st_size == 0:
-        return  # a process was killed between creating the file and writing to it
+        raise _damaged(data, "it is empty")  # which it never was since it has its name
     theirs: dict[bytes, bytes | None] = {}
     try:
         with lmdb.open(
@@ -47,8 +77,6 @@ def inspect(data: Path, ours: Mapping[bytes, bytes]) -> None:
         ) as env:
             _refuse_cut_off(env, data)
             with env.begin() as txn:
-                if txn.stat()["entries"] == 0:
-                    return  # ... or between that and the first commit
                 meta = env.open_db(Table.META.encode(), txn=txn, create=False)
                 theirs = {key: txn.get(key, db=meta) for key in ours}
     except (lmdb.NotFoundError, lmdb.IncompatibleError):

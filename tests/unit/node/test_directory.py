@@ -9,7 +9,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from node.store.errors import DirectoryInUse, DirectoryUnreadable, ForeignDirectory
+from node.store.errors import DamagedStore, DirectoryInUse, DirectoryUnreadable, ForeignDirectory
 from node.store.kv import Table
 from node.store.lmdb_disk import LmdbDisk
 
@@ -125,15 +125,29 @@ def test_a_copied_data_file_is_enough(path: Path, tmp_path: Path) -> None:
         assert disk.get(Table.LOG, b"k") == b"v"
 
 
-def test_what_a_process_leaves_that_is_killed_at_its_first_start_is_taken(tmp_path: Path) -> None:
-    only_lock, empty_data, no_tables = (tmp_path / name for name in ("a", "b", "c"))
-    for path in (only_lock, empty_data):
-        path.mkdir()
-        (path / "LOCK").write_text("1234\n")
-    (empty_data / "data.mdb").touch()
-    lmdb.open(str(no_tables)).close()
-    for path in (only_lock, empty_data, no_tables):
-        store(path).close()
+@pytest.mark.parametrize("unfinished", [b"", b"\0" * 5000, b"half a page"])
+def test_what_a_first_start_leaves_that_was_cut_short_is_taken(path: Path, unfinished: bytes) -> None:
+    path.mkdir()
+    (path / "LOCK").write_text("1234\n")
+    (path / "data.mdb.new").write_bytes(unfinished)
+    store(path).close()
+    assert {each.name for each in path.iterdir()} == {"LOCK", "lock.mdb", "data.mdb"}
+
+
+def test_an_empty_data_file_is_no_new_store_for_it_once_was_whole(path: Path) -> None:
+    store(path).close()
+    (path / "data.mdb").write_bytes(b"")
+    with pytest.raises(DamagedStore, match=r"it is empty.*restore a backup"):
+        store(path)
+    assert (path / "data.mdb").read_bytes() == b""
+
+
+def test_an_lmdb_file_without_tables_is_left_as_it_is(path: Path) -> None:
+    lmdb.open(str(path)).close()
+    before = everything_in(path)
+    with pytest.raises(ForeignDirectory, match="another program's LMDB file"):
+        store(path)
+    assert everything_in(path) == before
 
 
 def test_a_path_that_is_no_directory_is_told(path: Path) -> None:
