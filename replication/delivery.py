@@ -164,9 +164,14 @@ class Delivery:
                 self._release(replica, latest, delivered)
         elif replica == self.replica:
             delivered.alarms.append(Alarm(AlarmKind.FORK, replica, f"somebody else made entry {seq} of our own log"))
-        elif seq in self._waiting.get(replica, ()):
-            # Of two under one dot the first waits on; the chain will tell whether it was the right one.
-            delivered.known_count += 1
+        elif (held := self._waiting.get(replica, {}).get(seq)) is not None:
+            # Of two under one dot the first waits on; the chain will tell whether it was the right one. But who waits
+            # for its turn may wait for ever, for a time or an entry that never comes: then the other one's turn is now.
+            if seq > applied + 1 or hash_of(held[1]) == digest:
+                delivered.known_count += 1
+            elif self._apply(entry, sealed, digest, latest, delivered) in (None, _REFUSED):
+                self._drop_waiting(replica, seq)
+                self._release(replica, latest, delivered)
         elif seq == applied + 1:
             obstacle = self._apply(entry, sealed, digest, latest, delivered)
             if obstacle is None or obstacle is _REFUSED:
@@ -227,6 +232,15 @@ class Delivery:
         self._waiting.setdefault(entry.replica, {})[entry.seq] = entry, sealed
         self._waiting_bytes += size
         return True
+
+    def _drop_waiting(self, replica: str, seq: int) -> None:
+        """Let go of an entry that waits, if it still does."""
+        waiting = self._waiting.get(replica)
+        if waiting is not None:
+            _, sealed = waiting.pop(seq)
+            self._waiting_bytes -= len(sealed)
+            if not waiting:
+                del self._waiting[replica]
 
     def _refuse(self, replica: str, kind: AlarmKind, why: str, delivered: Delivered) -> str:
         """Take nothing more of a log. Whoever waits for it has to be released by the caller."""

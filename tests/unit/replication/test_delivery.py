@@ -209,6 +209,18 @@ class TestForks:
 
 
 class TestClocks:
+    def test_an_entry_that_waits_for_ever_does_not_keep_back_the_other_under_its_name(self) -> None:
+        true = make_log("us/b1", 2)
+        later = seal(make_entry("us/b1", 1, ms=NOW + 10**9))
+        lacking = seal(make_entry("us/b1", 1, seen={"zz/b1": 9}))
+        for forged in (later, lacking):
+            site = Site("eu", REGIONS)
+            site.deliver([forged, forged, true[1], true[0]])
+            assert site.delivery.clock == {"us/b1": 2}
+            assert site.delivery.waiting_count == 0
+            site.deliver([forged])
+            assert "us/b1" in site.delivery.refused, "two entries under one name"
+
     def test_an_entry_too_far_ahead_waits_until_our_clock_gets_there(self) -> None:
         site = Site("eu", REGIONS)
         log = make_log("us/b1", 2, ms=NOW + DRIFT_MS + 500)
