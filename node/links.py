@@ -161,6 +161,7 @@ class Links:
                 case Heard(region, clock):
                     peer = self.peers[region]
                     peer.has = merge(peer.has, clock)
+                    self._region.aside.heard(region, clock)
                     peer.promise = max(peer.promise, session.peer_promise)
                     peer.hlc = session.peer_hlc
                 case Alarm(kind, subject, detail):

@@ -38,6 +38,7 @@ from node.book import LedgerBook, stored_debt
 from node.mending import Mender
 from node.schedule import Due, Schedule
 from node.settings import RegionSettings
+from node.store.aside import Aside
 from node.store.errors import DamagedEntry, DamagedRows, ForeignDirectory
 from node.store.journal import Journal, filed_of
 from node.store.kv import Overlay, Table, Write
@@ -152,6 +153,11 @@ class Region:
         )
         self.durable: VectorClock = dict(self.clock)
         self._take_up(behind, now)
+        self.aside = Aside(overlay, settings.region, settings.peers)
+        for replica, first in self.aside.logs().items():
+            waits = f"; those from {first} on are here and wait" if first else ""
+            detail = f"entries from {self.clock.get(replica, 0) + 1} on were lost here{waits}"
+            self.alarms.raise_(AlarmKind.DAMAGED, replica, detail, now)
         stored = overlay.get(Table.META, CEILING)
         ceiling = 0 if stored is None else read(decode_number, Table.META, CEILING, stored)
         self.hlc = Hlc(ceiling)
@@ -164,14 +170,10 @@ class Region:
 
     def _read_logs(self) -> tuple[dict[str, LogHead], list[list[tuple[Filed, bytes]]]]:
         """The heads of all logs, and the entries behind the low-water commit, commit by commit, with their hashes."""
-        stored = self._overlay.get(Table.META, RULES_KEY)
-        if stored is None:
+        rules = self._overlay.get(Table.META, RULES_KEY)
+        refuse_other_rules(rules)
+        if rules is None:
             self._overlay.put(Table.META, RULES_KEY, pack(RULES))
-        elif (rules := read(decode_number, Table.META, RULES_KEY, stored)) != RULES:
-            raise ForeignDirectory(
-                f"the directory was written under rules {rules} of the ledger, this program has rules {RULES};"
-                " start with an empty directory: what the peers hold comes back from them"
-            )
         heads: dict[str, LogHead] = {}
         low = self._overlay.get(Table.META, LOW)
         if low is not None:
@@ -393,6 +395,8 @@ class Region:
         self.mending.look(now)
         if self._scans:
             self._scan_for_due(now)
+        if self.aside:
+            self._take_back(now)
         self._retry(now)
         for due_at, due, tenant, name in self._schedule.take_due(now, _DUE_AT_ONCE):
             try:
@@ -410,6 +414,16 @@ class Region:
         delivered = self.delivery.retry(now)
         delivered.alarms = [alarm for alarm in delivered.alarms if alarm.kind.value != AlarmKind.CLOCK_AHEAD.value]
         self._apply(delivered, now)
+
+    def _take_back(self, now: int) -> None:
+        """Take in what a salvage has put aside, as far as what was missing before it is there again."""
+        settings = self.settings
+        page = self.aside.next(self.clock, settings.page_entries, now, settings.anti_entropy_interval_ms)
+        if page:
+            self._apply(self.delivery.receive(page, now), now)
+        for replica in self.aside.settle(self.clock):
+            detail = f"all {self.clock[replica]} entries that were known to be are here again"
+            self.alarms.amend(AlarmKind.DAMAGED, replica, detail)
 
     def _look_at(self, due_at: int, due: Due, tenant: TenantId, name: str, now: int) -> None:
         book = self._book(tenant, now)
@@ -469,7 +483,12 @@ class Region:
     # -- putting the books right ------------------------------------------------------------------------------------
 
     def _compensate(self, now: int) -> None:
-        """Post what this region owes to the books, for tenants that have been quiet, or unsettled for too long."""
+        """Post what this region owes to the books, for tenants that have been quiet, or unsettled for too long.
+
+        Not while what an earlier boot posted may still come back from a peer.
+        """
+        if self.aside and self.aside.holds_back(self.clock):
+            return
         looked_at = 0
         for book in list(self._merged.values()):
             assert book.quiet_since is not None
@@ -675,15 +694,21 @@ class Region:
             ]
         self.durable = landed.clock
         self.hlc.raise_ceiling(landed.ceiling)
-        self._promised = max(self._promised, min(landed.hlc, self.hlc.ceiling))
+        if not self._may_be_missed:
+            self._promised = max(self._promised, min(landed.hlc, self.hlc.ceiling))
         return fresh
+
+    @property
+    def _may_be_missed(self) -> bool:
+        """Whether a peer may hold an entry of this region that this node has lost: then nothing more is promised."""
+        return bool(self.aside) and self.aside.holds_back(self.durable)
 
     def promise(self, now: int) -> int:
         """A clock reading up to which everything that this region ever accepts is in `durable`.
 
         Whatever is stamped from here on reads higher; after a crash too, because the ceiling is on disk.
         """
-        if not self._in_flight and not self.journal.open_count:
+        if not self._in_flight and not self.journal.open_count and not self._may_be_missed:
             self._promised = max(self._promised, self.hlc.promise(now))
         return self._promised
 
@@ -722,3 +747,12 @@ class Region:
 
 def _copy(head: LogHead) -> LogHead:
     return LogHead(head.replica, head.seq, head.hash, head.hlc, head.others)
+
+
+def refuse_other_rules(stored: bytes | None) -> None:
+    """Raise ForeignDirectory if a store was written under other rules than this program's."""
+    if stored is not None and (rules := read(decode_number, Table.META, RULES_KEY, stored)) != RULES:
+        raise ForeignDirectory(
+            f"the directory was written under rules {rules} of the ledger, this program has rules {RULES};"
+            " start with an empty directory: what the peers hold comes back from them"
+        )

@@ -12,9 +12,10 @@ from ledger.command import Command
 from ledger.ids import Key, TenantId
 from node.audit import AuditResult, audit
 from node.links import Links
+from node.rebuild import opened
 from node.region import Accepted, Region
 from node.settings import RegionSettings
-from node.store.kv import MemoryDisk, Overlay, Write
+from node.store.kv import MemoryDisk, Write
 from replication.codec import Frame, decode, encode
 from replication.gossip import Close, Session
 
@@ -57,7 +58,7 @@ class World:
             anti_entropy_interval_ms=100,
             **self._settings,
         )
-        region = Region(settings, Overlay(disk), f"b{next(self._boots)}", self.now)
+        region = opened(disk, disk.write, settings, f"b{next(self._boots)}", self.now)
         self.members[name] = Member(name, disk, region, Links(region))
 
     # -- what a test lets happen ------------------------------------------------------------------------------------

@@ -1,5 +1,9 @@
 """What can go wrong with a store: one line each, saying what is wrong, where, and what to do about it."""
 
+from typing import Final
+
+_NUMBER_BYTES: Final = 8
+
 
 class StorageError(Exception):
     """The store cannot do what was asked of it. A running node stops: what is on disk is no longer certain."""
@@ -48,5 +52,7 @@ class DirectoryUnreadable(StorageError):
 
 
 def shown(key: bytes) -> str:
-    """A key for people: text as it is, the zero byte that ends a part as ·, any other byte in hex."""
+    """A key for people: a number, or text as it is, the zero byte that ends a part as ·, any other byte in hex."""
+    if len(key) == _NUMBER_BYTES and not key[0]:
+        return str(int.from_bytes(key, "big"))
     return "".join("·" if byte == 0 else chr(byte) if 32 < byte < 127 else f"\\x{byte:02x}" for byte in key)

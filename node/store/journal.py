@@ -82,7 +82,7 @@ class Journal:
     def add(self, filed: Filed, sealed: bytes) -> None:
         """Join an entry to the next commit, in the order of application."""
         replica, seq = filed.entry.replica, filed.entry.seq
-        _join(self._open_runs, filed, sealed)
+        join(self._open_runs, filed, sealed)
         self._open_entries[replica, seq] = filed
 
     def close_commit(self) -> int:
@@ -97,7 +97,7 @@ class Journal:
         """Write a damaged commit again: the entries that it had, in an order in which they could be applied."""
         runs: list[Run] = []
         for filed, sealed in entries:
-            _join(runs, filed, sealed)
+            join(runs, filed, sealed)
         self._write(commit, runs)
         self.damaged.pop(commit, None)
 
@@ -121,7 +121,7 @@ class Journal:
     def _read(self, commit: int) -> list[Run]:
         if commit not in self.damaged:
             try:
-                return _checked_runs(self._overlay.get(Table.LOG, number_key(commit)))
+                return checked_runs(self._overlay.get(Table.LOG, number_key(commit)))
             except (DamagedRow, ValueError, TypeError) as error:
                 self.damaged[commit] = f"commit {commit} of the journal is not what was written: {error}"
         raise DamagedEntry(self.damaged[commit])
@@ -248,9 +248,13 @@ class Journal:
 
 def write_commit(overlay: Overlay, commit: int, runs: list[Run]) -> None:
     """Write the rows of a commit."""
-    overlay.put(
-        Table.LOG, number_key(commit), pack([(run.replica, run.first_seq, run.others, run.entries) for run in runs])
-    )
+    value = pack([(run.replica, run.first_seq, run.others, run.entries) for run in runs])
+    overlay.put(Table.LOG, number_key(commit), value)
+    index_commit(overlay, commit, runs)
+
+
+def index_commit(overlay: Overlay, commit: int, runs: list[Run]) -> None:
+    """Write the rows that lead to the entries of a commit."""
     first: dict[str, int] = {}
     last: dict[str, Run] = {}
     for run in runs:
@@ -268,7 +272,7 @@ def stretch_of(key: bytes, row: bytes) -> Stretch:
     return Stretch(number_of(commit), seq_of(key), number_of(last), row[2 * _NUMBER_BYTES :])
 
 
-def _join(runs: list[Run], filed: Filed, sealed: bytes) -> None:
+def join(runs: list[Run], filed: Filed, sealed: bytes) -> None:
     """Put an entry behind those that are there."""
     replica, seq = filed.entry.replica, filed.entry.seq
     if runs and runs[-1].replica == replica and runs[-1].end_seq == seq and not filed.entry.delta:
@@ -277,7 +281,7 @@ def _join(runs: list[Run], filed: Filed, sealed: bytes) -> None:
         runs.append(Run(replica, seq, filed.others, [sealed]))
 
 
-def _checked_runs(value: bytes | None) -> list[Run]:
+def checked_runs(value: bytes | None) -> list[Run]:
     """The runs in a row. Raises ValueError or TypeError if they are not what was written."""
     if value is None:
         raise ValueError("it is not there")

@@ -60,6 +60,8 @@ LOW: Final = b"low"
 CEILING: Final = b"ceiling"
 CEILING_AGAIN: Final = b"ceiling/again"
 """Twice, because no other row, no entry and no peer says what it says: see `node.rebuild`."""
+REBUILD: Final = b"rebuild"
+LOST: Final = b"lost"
 
 encode_value = msgspec.msgpack.Encoder().encode
 decode_lot = msgspec.msgpack.Decoder(Lot).decode
@@ -71,6 +73,7 @@ decode_state = msgspec.msgpack.Decoder(State).decode
 decode_contest = msgspec.msgpack.Decoder(StoredContest).decode
 decode_place = msgspec.msgpack.Decoder(Position).decode
 decode_number = msgspec.msgpack.Decoder(int).decode
+decode_counts = msgspec.msgpack.Decoder(dict[str, int]).decode
 decode_low = msgspec.msgpack.Decoder(tuple[int, list[StoredHead]]).decode
 
 COMPENSATION: Final = 0
@@ -120,6 +123,11 @@ def tenant_of(key: bytes) -> str:
 def dot_key(replica: str, seq: int) -> bytes:
     """An entry's name as a key: entries of one log lie side by side, by number."""
     return replica.encode() + b"\0" + number_key(seq)
+
+
+def replica_of(key: bytes) -> str:
+    """The log in what `dot_key` wrote."""
+    return key[: -_SEQ_BYTES - 1].decode()
 
 
 def seq_of(key: bytes) -> int:

@@ -8,7 +8,6 @@ from ledger.command import OnShortage
 from ledger.ids import TenantId
 from ledger.posting import DEBT
 from node.audit import AuditResult, LogAudit, audit, canonical_books
-from node.store.errors import DamagedRows
 from node.store.kv import MemoryDisk, Overlay, Table, checked
 from node.store.rows import decode_claim, decode_key_use, decode_lot, encode_value, number_key, pack, tenant_key, unpack
 from tests.regions import Regions, capture, clash, debit, grant, release, reserve
@@ -143,10 +142,6 @@ class TestAJournalThatWasDamaged:
             "tenant acme cannot be audited: commit 3 of the journal is not what was written: it is not there",
         ]
 
-    def test_a_start_finds_that_the_last_commit_is_missing(self) -> None:
-        with pytest.raises(DamagedRows, match="ends before commit 6, up to which the rows go"):
-            tampered(lambda disk: disk.write([(Table.LOG, number_key(6), None)]))
-
     def test_a_commit_put_in_place_of_another_does_not_follow(self) -> None:
         def swap(disk: MemoryDisk) -> None:
             second = Overlay(disk).get(Table.LOG, number_key(2))
@@ -166,14 +161,6 @@ class TestAJournalThatWasDamaged:
             put(disk, Table.LOG, number_key(6), pack([[replica, seq, {"us/b2": 1}, entries]]))
 
         assert tampered(claim_to_know).findings == ["log eu/b1 at 6: its clock is not what it had seen"]
-
-    def test_a_start_finds_that_the_index_does_not_lead_to_the_last_entry(self) -> None:
-        def lose(disk: MemoryDisk) -> None:
-            ((key, _),) = disk.scan(Table.DOTS, b"", None, 1, reverse=True)
-            disk.write([(Table.DOTS, key, None)])
-
-        with pytest.raises(DamagedRows, match="the journal's index does not end with eu/b1:6"):
-            tampered(lose)
 
 
 STATE = "tenant acme: the state in use is not what its entries come to"

@@ -139,9 +139,7 @@ class Site:
     def lost(self, _peer: str, offered: VectorClock, _now: int, /) -> Ranges:
         """Entries that are to be asked for again: as `lacking` says, of whoever offers them, once."""
         ranges = {
-            replica: (after, upto)
-            for replica, (after, upto) in self.lacking.items()
-            if offered.get(replica, 0) >= upto
+            replica: (after, upto) for replica, (after, upto) in self.lacking.items() if offered.get(replica, 0) >= upto
         }
         for replica in ranges:
             del self.lacking[replica]
