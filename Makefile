@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+SEEDS  := 0:200
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench clean
+.PHONY: help install demo test check simulate bench clean
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed 's/:.*  ## /\t/' | expand -t 10
@@ -23,6 +24,9 @@ demo: $(STAMP)  ## three regions, a cut, and how the books are put right (TRACE=
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest -n 2
+
+simulate: $(STAMP)  ## whole clusters under every fault, in virtual time (SEEDS=0:1000)
+	$(BIN)/python -m tests.simulation run $(SEEDS)
 
 check: $(STAMP)  ## everything that must pass: style, types, imports, tests
 	$(BIN)/ruff check .

@@ -106,8 +106,13 @@ def fold(lines: Iterable[Line]) -> Ledger:
     """The books after `lines`, whose order is put right first, and what each line did (`Ledger.verdicts`)."""
     ledger = Ledger()
     for line in sorted(lines, key=lambda line: line.place):
-        ledger.verdicts.append(_judge(ledger, line))
+        extend(ledger, line)
     return ledger
+
+
+def extend(ledger: Ledger, line: Line) -> None:
+    """Let the ledger take its next line, which must come behind all that it has."""
+    ledger.verdicts.append(_judge(ledger, line))
 
 
 def _judge(ledger: Ledger, line: Line) -> Verdict:

@@ -1,0 +1,132 @@
+"""Canonical state is what one serial ledger holds that is given all operations in canonical order.
+
+The serial ledger is written a second time, coin by coin (tests/reference). Each node has one here for each tenant,
+which is told of the same entries as the node; what it says is compared with what the node says, all the time.
+"""
+
+import pickle
+from bisect import bisect
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
+
+from ledger.operation import Compensation
+from node.audit import canonical_books
+from node.book import LedgerBook
+from tests.reference.fold import Ledger, Line, Verdict, extend
+from tests.simulation.facts import Fact
+from tests.simulation.watch import Broken, Check
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
+    from tests.simulation.node import SimulatedNode
+
+
+_KEPT_EVERY: Final = 20
+
+
+class SerialLedger:
+    """One tenant's operations at one node, and the serial ledger that is given them in canonical order."""
+
+    def __init__(self) -> None:
+        self._lines: list[Line] = []
+        self._ledger = Ledger()
+        self._kept: list[bytes] = []
+        """Copies of the ledger, after every so many lines: counting out starts again from the last that is right."""
+        self.has_changed = True
+        """Since somebody last compared."""
+
+    def add(self, fact: Fact) -> None:
+        """One more operation, wherever it belongs."""
+        content = fact.entry.content
+        assert not isinstance(content, Compensation)
+        line = Line(fact.place, content, fact.entry.key)
+        self.has_changed = True
+        index = bisect(self._lines, line.place, key=lambda line: line.place)
+        self._lines.insert(index, line)
+        if index < len(self._ledger.verdicts):
+            del self._kept[index // _KEPT_EVERY :]
+            self._ledger = pickle.loads(self._kept[-1]) if self._kept else Ledger()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The books, counted out again where an operation came in before others."""
+        ledger = self._ledger
+        for line in self._lines[len(ledger.verdicts) :]:
+            extend(ledger, line)
+            if len(ledger.verdicts) == (len(self._kept) + 1) * _KEPT_EVERY:
+                self._kept.append(pickle.dumps(ledger))
+        return ledger
+
+    def verdicts(self) -> list[tuple[Line, Verdict]]:
+        """What each operation did, in canonical order."""
+        return list(zip(self._lines, self.ledger.verdicts, strict=True))
+
+
+def serial_ledger(facts: list[Fact]) -> SerialLedger:
+    """The serial ledger of these entries."""
+    ledger = SerialLedger()
+    for fact in facts:
+        if fact.is_operation:
+            ledger.add(fact)
+    return ledger
+
+
+class SerialLedgers(Check):
+    """Holds every node against its serial ledgers."""
+
+    def __init__(self) -> None:
+        self._ledgers: dict[str, defaultdict[str, SerialLedger]] = {}
+
+    def of(self, node: "SimulatedNode", tenant: str) -> SerialLedger:
+        """The serial ledger of what a node holds of a tenant."""
+        return self._ledgers[node.name][tenant]
+
+    def started(self, node: "SimulatedNode") -> None:
+        assert node.region is not None
+        ledgers = self._ledgers[node.name] = defaultdict(SerialLedger)
+        for tenant in list(node.facts.by_tenant):
+            for fact in node.facts.covered(tenant, node.region.clock):
+                if fact.is_operation:
+                    ledgers[tenant].add(fact)
+
+    def applied(self, node: "SimulatedNode", fact: Fact) -> None:
+        if fact.is_operation:
+            self.of(node, fact.entry.tenant).add(fact)
+
+    def seen(self, node: "SimulatedNode", book: LedgerBook, now: int) -> None:
+        self._compare(node, book)
+
+    def ticked(self, node: "SimulatedNode") -> None:
+        assert node.region is not None
+        for tenant, serial in self._ledgers[node.name].items():
+            book = node.region.books.get(tenant)  # type: ignore[call-overload]
+            if serial.has_changed and book is not None:
+                serial.has_changed = False
+                self._compare(node, book)
+
+    def rested(self, cluster: "Cluster") -> None:
+        for node in cluster.nodes.values():
+            assert node.region is not None
+            for tenant in node.region.tenants():
+                book = node.region.existing_book(tenant, node.now())
+                assert book is not None
+                self._compare(node, book)
+
+    def _compare(self, node: "SimulatedNode", book: LedgerBook) -> None:
+        ledger = self.of(node, book.tenant).ledger
+        expected = {name: amount for name, amount in ledger.accounts.items() if amount}
+        if canonical_books(book.account) != expected:
+            raise Broken(
+                f"{node.name}: the books of {book.tenant} are {canonical_books(book.account)};"
+                f" one serial ledger has {expected}"
+            )
+        for name, plain in ledger.claims.items():
+            claim = book.account.claim(name)  # type: ignore[arg-type]
+            if claim is None or claim.state != plain.state:
+                raise Broken(f"{node.name}: {name} of {book.tenant} is {claim}; one serial ledger has {plain}")
+            if plain.lease_until and claim.lease_until != plain.lease_until:
+                raise Broken(f"{node.name}: the lease of {name} ends at {claim.lease_until}, not {plain.lease_until}")
+            for funding, coins in ((claim.held, plain.held), (claim.used, plain.used)):
+                paid = [lot for lot, amount in funding for _ in range(amount)]
+                if paid != [coin for coin in coins if coin is not None]:
+                    raise Broken(f"{node.name}: {name} of {book.tenant} is paid by {funding}, not by {coins}")

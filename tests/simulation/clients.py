@@ -1,0 +1,220 @@
+"""Clients: schedulers that reserve, renew, use and release, ask again when no answer comes, and sometimes get it wrong.
+
+A request that got no answer is unknown, neither accepted nor refused. Its client asks again under the same key, there
+or in another region, and gives up at some point.
+"""
+
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from msgspec import Struct
+
+from ledger.admission import Refusal
+from ledger.command import (
+    CaptureUsage,
+    Command,
+    DebitUsage,
+    GrantCredit,
+    OnShortage,
+    RefundUsage,
+    ReleaseHold,
+    RenewLease,
+    Reserve,
+    RevokeLot,
+)
+from ledger.ids import ClaimId, Key, LotId, TenantId
+from ledger.operation import Debit, Grant, Hold
+from node.region import Accepted
+from tests.simulation.node import Answer, SimulatedNode, Unavailable
+from tests.simulation.scenario import Ask, Intent, Scenario
+from tests.simulation.scheduler import Scheduler
+from tests.simulation.trace import Trace
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
+
+T = TypeVar("T")
+
+_ABOUT_CLAIMS: Final = {Ask.RENEW, Ask.CAPTURE, Ask.RELEASE, Ask.REFUND}
+
+_NAMES: Final = 5
+"""How many names clients like so much that they meet."""
+
+
+class Request(Struct):
+    """One request under its key, however often it is sent."""
+
+    client: int
+    tenant: TenantId
+    command: Command
+    key: Key
+    attempts: int = 0
+    is_answered: bool = False
+
+
+class Clientele:
+    """All clients of the cluster, and what they remember between them."""
+
+    def __init__(self, scenario: Scenario, cluster: "Cluster", scheduler: Scheduler, trace: Trace) -> None:
+        self._scenario = scenario
+        self._cluster = cluster
+        self._scheduler = scheduler
+        self._trace = trace
+        self._random = Random(f"clients {scenario.seed}")
+        self._claims: dict[TenantId, list[tuple[ClaimId, SimulatedNode]]] = {}
+        """What clients have been told of, and where."""
+        self._lots: dict[TenantId, list[LotId]] = {}
+        self._sent: list[Request] = []
+        self._have_left = False
+        self.unanswered = 0
+
+    def begin(self) -> None:
+        """Arrange for all that is intended."""
+        for number, intent in enumerate(self._scenario.intents):
+            self._scheduler.after(intent.at, partial(self._act, intent, number))
+
+    def leave(self) -> None:
+        """From now on nobody asks, nor waits for an answer."""
+        self._have_left = True
+
+    # -- what is asked ----------------------------------------------------------------------------------------------
+
+    def _act(self, intent: Intent, number: int) -> None:
+        tenant = TenantId(f"t{intent.tenant % self._scenario.tenants}")
+        home = self._home(intent.client)
+        if intent.ask is Ask.READ:
+            if home.region is not None:
+                home.read(
+                    tenant, lambda available: self._trace.note(self._scheduler.now, "client", f"reads {available}")
+                )
+            return
+        if intent.ask is Ask.AGAIN and self._sent:
+            earlier = self._sent[intent.choice % len(self._sent)]
+            self._trace.count("request repeated")
+            request = Request(intent.client, earlier.tenant, earlier.command, earlier.key)
+        elif intent.ask is Ask.MISUSE and self._sent:
+            earlier = self._sent[intent.choice % len(self._sent)]
+            self._trace.count("key misused")
+            command: Command = DebitUsage(1 + intent.other % 7, on_shortage=OnShortage.DEBT)
+            request = Request(intent.client, earlier.tenant, command, earlier.key)
+        else:
+            claim, where = self._one_of(self._claims.get(tenant, []), intent.choice, (ClaimId("nobody"), home))
+            command = self._command(intent, tenant, claim)
+            request = Request(intent.client, tenant, command, Key(f"k{number}"))
+            self._sent.append(request)
+            if intent.ask in _ABOUT_CLAIMS and intent.other % 3:
+                # Mostly the scheduler that asks is the one that reserved.
+                home = where
+        self._send(request, home)
+
+    def _command(self, intent: Intent, tenant: TenantId, claim: ClaimId) -> Command:
+        scenario, now = self._scenario, self._scheduler.now
+        amount = 1 + intent.amount % scenario.largest_amount
+        late = None if intent.other % 3 else now - intent.other % scenario.lot_ms
+        lease = 1 + intent.other % scenario.lease_ms
+        match intent.ask:
+            case Ask.GRANT:
+                return GrantCredit(
+                    amount=2 * amount + scenario.largest_amount,
+                    expires_at=now + scenario.lot_ms // 4 + intent.choice % scenario.lot_ms,
+                    starts_at=[None, None, None, now - scenario.beat, now + scenario.lot_ms // 8][intent.other % 5],
+                    priority=intent.other % 2,
+                    lot=LotId(f"lot{intent.other % _NAMES}") if intent.choice % 4 == 0 else None,
+                )
+            case Ask.HOLD:
+                named = ClaimId(f"claim{intent.other % _NAMES}") if intent.choice % 5 == 0 else None
+                return Reserve(amount, lease, named)
+            case Ask.RENEW:
+                return RenewLease(claim, lease)
+            case Ask.CAPTURE:
+                return CaptureUsage(claim, amount, late, final=intent.choice % 2 == 0)
+            case Ask.RELEASE:
+                return ReleaseHold(claim)
+            case Ask.REFUND:
+                return RefundUsage(claim, 1 + intent.amount % 4)
+            case Ask.REVOKE:
+                return RevokeLot(self._one_of(self._lots.get(tenant, []), intent.choice, LotId("nothing")))
+            case Ask.NONSENSE:
+                return ReleaseHold(ClaimId("nobody")) if intent.other % 2 else GrantCredit(amount, now - 1)
+            case _:
+                shortage = OnShortage.DEBT if intent.choice % 3 == 0 else OnShortage.REFUSE
+                return DebitUsage(amount, late, on_shortage=shortage)
+
+    def _one_of(self, known: list[T], choice: int, otherwise: T) -> T:
+        return known[-1 - choice % min(len(known), 8)] if known else otherwise
+
+    # -- how it is asked --------------------------------------------------------------------------------------------
+
+    def _home(self, client: int) -> SimulatedNode:
+        names = self._scenario.regions
+        return self._cluster.nodes[names[client % len(names)]]
+
+    def _latency(self) -> int:
+        weather = self._scenario.weather
+        return self._random.randint(weather.fastest_ms, weather.slowest_ms)
+
+    def _send(self, request: Request, node: SimulatedNode) -> None:
+        request.attempts += 1
+        attempt = request.attempts
+        self._scheduler.after(self._scenario.clients.timeout_ms, lambda: self._timed_out(request, attempt))
+        if self._is_lost("request lost"):
+            return
+        self._scheduler.after(self._latency(), lambda: self._arrive(request, node))
+
+    def _arrive(self, request: Request, node: SimulatedNode) -> None:
+        if node.region is not None:
+            node.submit(request.tenant, request.command, request.key, lambda answer: self._reply(request, answer, node))
+
+    def _reply(self, request: Request, answer: Answer, node: SimulatedNode) -> None:
+        self._trace.note(self._scheduler.now, node.name, told(request, answer))
+        if not self._is_lost("reply lost"):
+            self._scheduler.after(self._latency(), lambda: self._hear(request, answer, node))
+
+    def _hear(self, request: Request, answer: Answer, node: SimulatedNode) -> None:
+        if request.is_answered or isinstance(answer, Unavailable):
+            return
+        request.is_answered = True
+        if isinstance(answer, Refusal):
+            self._trace.count(f"refused: {answer.reason}")
+            return
+        content = answer.filed.entry.content
+        self._trace.count(f"accepted: {content.__class__.__name__}")
+        if isinstance(content, Hold | Debit):
+            self._claims.setdefault(request.tenant, []).append((content.claim, node))
+        elif isinstance(content, Grant):
+            self._lots.setdefault(request.tenant, []).append(content.lot)
+
+    def _timed_out(self, request: Request, attempt: int) -> None:
+        if request.is_answered or attempt != request.attempts or self._have_left:
+            return
+        clients, names = self._scenario.clients, self._scenario.regions
+        if request.attempts >= clients.attempts:
+            self._trace.count("client gives up")
+            self.unanswered += 1
+            return
+        node = self._home(request.client)
+        if self._random.random() < clients.elsewhere:
+            self._trace.count("retry elsewhere")
+            node = self._cluster.nodes[names[self._random.randrange(len(names))]]
+        self._send(request, node)
+
+    def _is_lost(self, name: str) -> bool:
+        if self._random.random() < self._scenario.clients.loss:
+            self._trace.count(name)
+            return True
+        return False
+
+
+def told(request: Request, answer: Answer) -> str:
+    """What came of a request, as a line of the story."""
+    asked = f"{type(request.command).__name__} of {request.tenant} under {request.key}"
+    match answer:
+        case Accepted(filed, replayed):
+            again = " (a replay)" if replayed else ""
+            entry = filed.entry
+            return f"accepts {asked}: {entry.replica}:{entry.seq} {entry.outcome} {entry.postings}{again}"
+        case Refusal():
+            return f"refuses {asked}: {answer.reason}, {answer.detail}"
+        case Unavailable(why):
+            return f"takes no requests ({why}): {asked}"

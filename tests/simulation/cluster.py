@@ -1,0 +1,211 @@
+"""One run: a cluster is put together, things go wrong for a while, all is healed, and everything must come to rest.
+
+The safety phase lasts as long as the scenario says. In the liveness phase nothing goes wrong any more and nobody asks
+anything; within a time that can be worked out in advance all regions must hold the same entries and owe nothing.
+"""
+
+from random import Random
+from typing import Final
+
+from msgspec import Struct
+
+from tests.simulation.checks import all_checks
+from tests.simulation.clients import Clientele
+from tests.simulation.clock import WallClock
+from tests.simulation.disk import SimulatedDisk
+from tests.simulation.facts import Fact, Facts
+from tests.simulation.nemesis import Nemesis
+from tests.simulation.network import Network
+from tests.simulation.node import SimulatedNode
+from tests.simulation.scenario import Fault, Scenario
+from tests.simulation.scheduler import Scheduler
+from tests.simulation.trace import Trace
+from tests.simulation.watch import Broken, Watch
+
+START_MS: Final = 1_800_000_000_000
+_SETTLING_BEATS: Final = 30
+_LINK_SILENCE_MS: Final = 2_000
+_SILENT_BEATS: Final = 10
+
+
+class Result(Struct, frozen=True):
+    """What came of a run."""
+
+    seed: int
+    hash: str
+    counts: dict[str, int]
+    entries: int
+    simulated_ms: int
+    settled_share: float
+    """How much of the time that it may take the cluster took to come to rest."""
+    failure: str | None
+    lines: list[str]
+
+
+class Cluster:
+    """The nodes, and all that is around them."""
+
+    def __init__(self, scenario: Scenario, *, keep_lines: bool = False) -> None:
+        self.scenario = scenario
+        self.trace = Trace(START_MS, keep_lines=keep_lines)
+        self.scheduler = Scheduler(START_MS)
+        self._watch = Watch(all_checks())
+        random = Random(f"cluster {scenario.seed}")
+        self._network = Network(
+            self.scheduler, self.trace, scenario.weather, scenario.beat, Random(f"network {scenario.seed}")
+        )
+        self.nodes: dict[str, SimulatedNode] = {}
+        for name in scenario.regions:
+            offset = random.randint(-scenario.skew_ms, scenario.skew_ms)
+            drift = random.randint(-scenario.drift_ppm, scenario.drift_ppm)
+            self.nodes[name] = SimulatedNode(
+                scenario.settings_of(name),
+                WallClock(START_MS, offset, drift),
+                self.scheduler,
+                self._network,
+                self.trace,
+                self._watch,
+                tick_ms=scenario.tick,
+                disk_ms=scenario.disk_ms,
+            )
+        self._clientele = Clientele(scenario, self, self.scheduler, self.trace)
+        self._nemesis = Nemesis(scenario, self, self._network, self.scheduler, self.trace)
+
+    # -- what checks ask --------------------------------------------------------------------------------------------
+
+    @property
+    def facts(self) -> Facts:
+        """What is true of the run."""
+        return self._watch.facts
+
+    @property
+    def is_garbled(self) -> bool:
+        """Whether frames get spoilt in this world."""
+        return self.scenario.weather.garbage > 0
+
+    @property
+    def has_lost_disks(self) -> bool:
+        """Whether a region of this world may lose what it had on disk."""
+        faults = {happening.fault for happening in self.scenario.happenings}
+        return bool(faults & {Fault.LOST_DISK, Fault.RESTORED_BACKUP})
+
+    def held_by_all(self, tenant: str) -> list[Fact]:
+        """At rest: a tenant's entries, in canonical order."""
+        region = next(iter(self.nodes.values())).region
+        assert region is not None
+        return self.facts.covered(tenant, region.clock)
+
+    # -- a run ------------------------------------------------------------------------------------------------------
+
+    def run(self) -> float:
+        """Let it all happen. Returns what share of the time allowed it took to come to rest. Raises `Broken`."""
+        self._watch.tell("begun", self)
+        for node in self.nodes.values():
+            node.start()
+        self._network.begin(self.nodes)
+        self._nemesis.begin()
+        self._clientele.begin()
+        self.scheduler.run_until(START_MS + self.scenario.duration)
+        self._clientele.leave()
+        self._nemesis.end()
+        self.trace.note(self.scheduler.now, "cluster", "all is healed")
+        share = self._come_to_rest()
+        self._stay_at_rest()
+        self._watch.tell("rested", self)
+        for node in self.nodes.values():
+            assert node.region is not None
+            self.trace.note(self.scheduler.now, node.name, f"rests with {node.region.digest()}")
+        return share
+
+    def disk_replaced(self, node: SimulatedNode, disk: SimulatedDisk) -> None:
+        """A node that is down gets another disk."""
+        assert node.region is None
+        before, node.disk = node.disk, disk
+        self._watch.tell("disk_replaced", node, before.entries, disk.entries)
+
+    def _come_to_rest(self) -> float:
+        began, allowed = self.scheduler.now, self._time_allowed()
+        while not self._is_at_rest():
+            if self.scheduler.now - began > allowed:
+                raise Broken(f"not at rest after {allowed} ms: {self._what_is_due()}")
+            self.scheduler.run_until(self.scheduler.now + self.scenario.tick)
+        return (self.scheduler.now - began) / allowed
+
+    def _stay_at_rest(self) -> None:
+        """What is settled stays settled: without new operations there are no new compensations."""
+        operations, compensations = self._entry_counts()
+        self.scheduler.run_until(self.scheduler.now + self.scenario.settings["settle_at_most_ms"] + self.scenario.beat)
+        operations_then, compensations_then = self._entry_counts()
+        if operations_then == operations and compensations_then > compensations:
+            raise Broken(f"{compensations_then - compensations} compensations at rest")
+        self._come_to_rest()
+
+    def _entry_counts(self) -> tuple[int, int]:
+        operations = sum(fact.is_operation for fact in self.facts.by_dot.values())
+        return operations, len(self.facts.by_dot) - operations
+
+    def _is_at_rest(self) -> bool:
+        regions = [node.region for node in self.nodes.values()]
+        first = regions[0]
+        assert first is not None
+        return all(
+            region is not None
+            and region.clock == first.clock == region.durable
+            and not region.unsettled_count
+            and not region.journal.open_count
+            for region in regions
+        )
+
+    def _what_is_due(self) -> str:
+        return "; ".join(
+            f"{node.name} {node.region.clock}, {node.region.unsettled_count} unsettled,"
+            f" {node.region.delivery.waiting_count} waiting"
+            for node in self.nodes.values()
+            if node.region is not None
+        )
+
+    def _time_allowed(self) -> int:
+        """How long it may take, in ms.
+
+        Clocks that were ahead must be reached by the others; links that are dead must be noticed and dialled anew;
+        every entry may need a page of its own, there and on; then the books must be quiet for long enough.
+        """
+        scenario, settings, now = self.scenario, self.scenario.settings, self.scheduler.now
+        slowest = min(node.now() for node in self.nodes.values())
+        latest = max((fact.entry.hlc >> 16 for fact in self.facts.by_dot.values()), default=now)
+        ahead = max(0, latest - slowest)
+        silence = max(_LINK_SILENCE_MS, _SILENT_BEATS * scenario.beat)
+        page_ms = 2 * scenario.weather.slowest_ms + 2 * scenario.disk_ms + scenario.tick
+        pages = len(self.facts.by_dot) * page_ms
+        settling = settings["settle_at_most_ms"] + settings["settle_after_ms"] + _SETTLING_BEATS * scenario.beat
+        return ahead + silence + pages + settling
+
+
+def simulate(scenario: Scenario, *, keep_lines: bool = False) -> Result:
+    """Run one world to its end, or to the first broken promise."""
+    cluster = Cluster(scenario, keep_lines=keep_lines)
+    failure, share = None, 0.0
+    try:
+        share = cluster.run()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it should not have happened
+        failure = _told(error)
+        cluster.trace.note(cluster.scheduler.now, "BROKEN", failure)
+    return Result(
+        seed=scenario.seed,
+        hash=cluster.trace.hash,
+        counts=dict(cluster.trace.counts),
+        entries=len(cluster.facts.by_dot),
+        simulated_ms=cluster.scheduler.now - START_MS,
+        settled_share=share,
+        failure=failure,
+        lines=cluster.trace.lines,
+    )
+
+
+def _told(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    assert trace is not None
+    where = f"{trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno}"
+    return f"{type(error).__name__} ({where}): {error}"

@@ -1,0 +1,75 @@
+"""Every entry that any node ever applied, told by its bytes: what is true of the run, whatever the nodes believe.
+
+Clocks are worked out here from the changes that entries carry, so that they are not the nodes' own bookkeeping.
+"""
+
+from collections import defaultdict
+
+from msgspec import Struct
+
+from ledger.ids import Position
+from ledger.operation import Compensation
+from replication.entry import Entry, hash_of, open_sealed
+
+Dot = tuple[str, int]
+
+
+class Fact(Struct, frozen=True):
+    """One entry, with its whole vector clock."""
+
+    entry: Entry
+    hash: bytes
+    clock: dict[str, int]
+
+    @property
+    def dot(self) -> Dot:
+        """Its name."""
+        return self.entry.replica, self.entry.seq
+
+    @property
+    def place(self) -> Position:
+        """Its place in canonical order."""
+        return self.entry.position
+
+    @property
+    def is_operation(self) -> bool:
+        """Whether it takes part in the fold."""
+        return not isinstance(self.entry.content, Compensation)
+
+    def knew(self, other: "Fact") -> bool:
+        """Whether the other one happened before this one."""
+        return self.clock.get(other.entry.replica, 0) >= other.entry.seq
+
+
+class Facts:
+    """All entries by dot, and by tenant in the order in which they were first seen."""
+
+    def __init__(self) -> None:
+        self.by_dot: dict[Dot, Fact] = {}
+        self.by_tenant: defaultdict[str, list[Fact]] = defaultdict(list)
+        self.logs: set[str] = set()
+        """Every replica that ever made an entry."""
+
+    def learn(self, sealed: bytes) -> Fact:
+        """The fact of a sealed entry. A second entry under a known dot, or one that breaks its chain, is an error."""
+        entry, digest = open_sealed(sealed)
+        dot = entry.replica, entry.seq
+        known = self.by_dot.get(dot)
+        if known is not None:
+            assert known.hash == digest == hash_of(sealed), f"two entries {dot}"
+            return known
+        clock = {**entry.delta, entry.replica: entry.seq}
+        if entry.seq > 1:
+            before = self.by_dot.get((entry.replica, entry.seq - 1))
+            assert before is not None, f"{dot} was applied, the one before it never was"
+            assert entry.prev == before.hash, f"{dot} does not name the hash of the one before it"
+            clock = {**before.clock, **clock}
+        fact = self.by_dot[dot] = Fact(entry, digest, clock)
+        self.by_tenant[entry.tenant].append(fact)
+        self.logs.add(entry.replica)
+        return fact
+
+    def covered(self, tenant: str, clock: dict[str, int]) -> list[Fact]:
+        """A tenant's entries that a clock covers, in canonical order."""
+        facts = [fact for fact in self.by_tenant[tenant] if fact.entry.seq <= clock.get(fact.entry.replica, 0)]
+        return sorted(facts, key=lambda fact: fact.place)

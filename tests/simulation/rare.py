@@ -1,0 +1,42 @@
+"""What a campaign must have seen: a fault or a branch that never happened has proved nothing."""
+
+from typing import Final
+
+from conflict.detect import Kind
+from conflict.report import State
+from ledger.admission import Reason
+from node.alarms import AlarmKind
+from tests.simulation.scenario import Fault
+
+ALARMS: Final = (AlarmKind.CLOCK_AHEAD, AlarmKind.LATE)
+
+EXPECTED: Final = frozenset(
+    [
+        *(f"fault: {fault}" for fault in Fault),
+        *(f"conflict: {kind}" for kind in Kind),
+        *(f"conflict {state}" for state in State if state is not State.DETECTED),
+        *(f"refused: {reason}" for reason in Reason),
+        *(f"alarm: {alarm}" for alarm in ALARMS),
+        *(f"frame {what}" for what in ("lost", "doubled", "overtaken", "spoilt", "blocked", "refused")),
+        *(
+            f"accepted: {what}"
+            for what in ("Grant", "Hold", "Renew", "Capture", "Release", "Debit", "Refund", "Revoke")
+        ),
+        *(f"posted: {what}" for what in ("Lapse", "Expire", "Settle", "Compensation")),
+        *(f"link closed: {why}" for why in ("silent", "bad-frame", "peer-left")),
+        "answer replayed",
+        "answer of another region replayed",
+        "batch lost in the crash",
+        "batch survives the crash",
+        "book dropped from memory",
+        "client gives up",
+        "entries waited for their causes",
+        "entry destroyed with its last disk",
+        "key misused",
+        "reply lost",
+        "request lost",
+        "request repeated",
+        "retry elsewhere",
+    ]
+)
+"""The names under which a run counts them (`tests.simulation.trace`)."""

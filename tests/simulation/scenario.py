@@ -1,0 +1,260 @@
+"""The world that a seed draws: how many regions, how large everything is, what clients ask, what goes wrong and when.
+
+Everything is drawn before anything happens, so that a failing world can be made smaller by leaving parts of it out.
+Times are in ms, durations of faults in beats: a beat is the anti-entropy interval, which sets the pace of all else.
+"""
+
+from enum import StrEnum
+from random import Random
+from typing import Final
+
+from msgspec import Struct
+
+from ledger.admission import Limits
+from node.settings import RegionSettings
+
+MOST_REGIONS: Final = 7
+NAMES: Final = ("ap-south", "ca-west", "eu-west", "me-north", "sa-east", "us-east", "us-west")
+
+
+class Fault(StrEnum):
+    """What can go wrong, at a time drawn."""
+
+    CUT = "cut"
+    """Two regions lose sight of each other."""
+    SPLIT = "split"
+    """The regions fall into two groups."""
+    LONG_CUT = "long cut"
+    """One region is alone for a large part of the run."""
+    ONE_WAY = "one-way"
+    """Frames of one region no longer reach another, those of the other still come."""
+    RING = "ring"
+    """Every region sees only its two neighbours."""
+    BRIDGE = "bridge"
+    """Two groups see each other only through one region."""
+    FLAP = "flap"
+    """A link goes down and up, again and again."""
+    CRASH = "crash"
+    """A process is gone, and with it what was not on disk; of a batch on its way, all or nothing is there."""
+    PAUSE = "pause"
+    """A process stands still and goes on later, as if no time had passed."""
+    RESTORED_BACKUP = "restored backup"
+    """A region starts again from an old copy of its disk."""
+    LOST_DISK = "lost disk"
+    """A region starts again from nothing."""
+    DISK_FULL = "disk full"
+    """A commit fails, and nobody knows whether it happened; the node stops until there is room."""
+    MAP_FULL = "map full"
+    """A commit fails because the store may not grow; the node stops until it may."""
+    LOW_DISK = "low disk"
+    """Room gets scarce: clients are refused, gossip goes on."""
+    CLOCK_STEP = "clock step"
+    """A wall clock is set back or forward."""
+    CLOCK_FREEZE = "clock freeze"
+    """A wall clock stands still."""
+    REBOOT = "reboot"
+    """A wall clock leaps ahead, soon after the machine goes down, and when it comes back the clock is right."""
+
+
+class Happening(Struct, frozen=True):
+    """One fault: when, for how long, and numbers that choose whom it hits."""
+
+    at: int
+    fault: Fault
+    lasts: int
+    one: int
+    other: int
+    coin: float
+
+
+class Ask(StrEnum):
+    """What a client wants to do."""
+
+    GRANT = "grant"
+    HOLD = "hold"
+    RENEW = "renew"
+    CAPTURE = "capture"
+    RELEASE = "release"
+    DEBIT = "debit"
+    REFUND = "refund"
+    REVOKE = "revoke"
+    READ = "read"
+    AGAIN = "again"
+    """An earlier request once more, in whatever region."""
+    MISUSE = "misuse"
+    """A key that was used for another request."""
+    NONSENSE = "nonsense"
+    """A request about something that nobody ever made."""
+
+
+class Intent(Struct, frozen=True):
+    """What one client wants to do at a time; the numbers choose what it is about."""
+
+    at: int
+    client: int
+    ask: Ask
+    tenant: int
+    amount: int
+    choice: int
+    other: int
+
+
+class Weather(Struct, frozen=True):
+    """How the network behaves all the time; rates are per frame."""
+
+    fastest_ms: int
+    slowest_ms: int
+    loss: float
+    duplication: float
+    stray_ms: int
+    """How much later a frame may come that is held up, overtaken by others."""
+    reordering: float
+    garbage: float
+    """How often a frame arrives with bytes changed."""
+
+
+class Clients(Struct, frozen=True):
+    """How clients behave; rates are per request or reply."""
+
+    per_region: int
+    timeout_ms: int
+    attempts: int
+    elsewhere: float
+    """How often a retry goes to another region."""
+    loss: float
+
+
+class Scenario(Struct, frozen=True):
+    """A world."""
+
+    seed: int
+    regions: tuple[str, ...]
+    tenants: int
+    beat: int
+    tick: int
+    duration: int
+    settings: dict[str, int]
+    limits: Limits
+    lease_ms: int
+    lot_ms: int
+    largest_amount: int
+    weather: Weather
+    clients: Clients
+    disk_ms: int
+    skew_ms: int
+    drift_ppm: int
+    damage: int
+    """How many stored entries get a bit flipped."""
+    happenings: tuple[Happening, ...]
+    intents: tuple[Intent, ...]
+
+    def settings_of(self, region: str) -> RegionSettings:
+        """What the node of a region is configured with."""
+        return RegionSettings(
+            cluster="simulated", region=region, regions=self.regions, limits=self.limits, **self.settings
+        )
+
+
+def draw(seed: int) -> Scenario:
+    """The world of a seed."""
+    random = Random(f"world {seed}")
+    beat = random.choice([100, 300, 1_000, 5_000, 30_000])
+    duration = beat * random.randint(60, 240)
+    regions = tuple(sorted(random.sample(NAMES, random.choice([2, 2, 3, 3, 3, 4, 5, MOST_REGIONS]))))
+    drift = random.choice([beat, 3 * beat, 10 * beat])
+    clients = Clients(
+        per_region=random.randint(1, 3),
+        timeout_ms=random.choice([beat // 2, 2 * beat, 10 * beat]),
+        attempts=random.randint(1, 4),
+        elsewhere=random.choice([0.0, 0.3, 0.9]),
+        loss=random.choice([0.0, 0.0, 0.02, 0.2]),
+    )
+    return Scenario(
+        seed=seed,
+        regions=regions,
+        tenants=random.choice([1, 1, 2, 3, 6]),
+        beat=beat,
+        tick=max(20, beat // random.choice([2, 4, 8])),
+        duration=duration,
+        settings=_settings(random, beat, drift),
+        limits=Limits(max_lease_ms=40 * beat, max_ahead_ms=random.choice([0, beat, 10 * beat])),
+        lease_ms=beat * random.choice([1, 5, 30]),
+        lot_ms=beat * random.choice([10, 60, 400]),
+        largest_amount=random.choice([3, 10, 25]),
+        weather=_weather(random, beat),
+        clients=clients,
+        disk_ms=random.choice([0, 1, 5, beat // 2]),
+        skew_ms=random.choice([0, drift // 10, drift // 2, drift // 2, 2 * drift]),
+        drift_ppm=random.choice([0, 200, 5_000]),
+        damage=random.choice([0, 0, 0, 1, 3]),
+        happenings=_happenings(random, beat, duration),
+        intents=_intents(random, duration, len(regions) * clients.per_region),
+    )
+
+
+def _settings(random: Random, beat: int, drift: int) -> dict[str, int]:
+    return {
+        "settle_after_ms": beat * random.choice([0, 1, 3]),
+        "settle_at_most_ms": beat * random.choice([2, 10]),
+        "checkpoint_after_ms": beat * random.choice([0, 2, 20]),
+        "max_clock_drift_ms": drift,
+        "anti_entropy_interval_ms": beat,
+        "page_entries": random.choice([1, 3, 20, 1_000]),
+        "page_bytes": random.choice([400, 5_000, 256 * 1024]),
+        "window_entries": random.choice([2, 10, 4_096]),
+        "tenants_in_memory": random.choice([0, 1, 100]),
+    }
+
+
+def _weather(random: Random, beat: int) -> Weather:
+    fastest = random.choice([0, 1, beat // 20])
+    rough = random.random() < 0.6
+    return Weather(
+        fastest_ms=fastest,
+        slowest_ms=fastest + random.choice([1, beat // 10, beat]),
+        loss=random.choice([0.0, 0.01, 0.1, 0.3]) if rough else 0.0,
+        duplication=random.choice([0.0, 0.02, 0.2]) if rough else 0.0,
+        stray_ms=beat * random.choice([1, 5]),
+        reordering=random.choice([0.0, 0.05, 0.5]) if rough else 0.0,
+        garbage=random.choice([0.0, 0.0, 0.003, 0.03]) if rough else 0.0,
+    )
+
+
+def _happenings(random: Random, beat: int, duration: int) -> tuple[Happening, ...]:
+    weights = {fault: random.choice([0, 0, 1, 1, 4]) for fault in Fault}
+    if not any(weights.values()):
+        weights[Fault.SPLIT] = 1
+    drawn = random.choices(list(weights), list(weights.values()), k=random.choice([0, 3, 8, 20]))
+    return tuple(
+        Happening(
+            at=random.randrange(duration),
+            fault=fault,
+            lasts=duration // 2 if fault is Fault.LONG_CUT else beat * random.choice([1, 4, 15, 40]),
+            one=random.randrange(MOST_REGIONS),
+            other=random.randrange(MOST_REGIONS),
+            coin=random.random(),
+        )
+        for fault in drawn
+    )
+
+
+def _intents(random: Random, duration: int, clients: int) -> tuple[Intent, ...]:
+    weights = {
+        Ask.GRANT: 3, Ask.HOLD: 10, Ask.RENEW: 3, Ask.CAPTURE: 6, Ask.RELEASE: 4, Ask.DEBIT: 8, Ask.REFUND: 3,
+        Ask.REVOKE: random.choice([0, 0.5, 3]), Ask.READ: 2, Ask.AGAIN: 3, Ask.MISUSE: 0.4, Ask.NONSENSE: 0.4,
+    }  # fmt: skip
+    count = random.choice([30, 100, 250])
+    bursts = [random.randrange(duration) for _ in range(random.choice([1, 4, 30]))]
+    width = max(1, duration // random.choice([3, 20, 200]))
+    return tuple(
+        Intent(
+            at=0 if number < 2 else min(duration - 1, random.choice(bursts) + random.randrange(width)),
+            client=random.randrange(clients),
+            ask=Ask.GRANT if number < 2 else random.choices(list(weights), list(weights.values()))[0],
+            tenant=random.randrange(1_000),
+            amount=random.randrange(1_000_000),
+            choice=random.randrange(1_000_000),
+            other=random.randrange(1_000_000),
+        )
+        for number in range(count)
+    )

@@ -1,0 +1,122 @@
+"""What checks are told while a run goes on.
+
+A check is told what happens, looks at whatever it wants, raises `Broken` when a promise is broken, and changes nothing.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ledger.command import Command
+from ledger.ids import Key, TenantId
+from node.book import LedgerBook
+from node.store.errors import StorageError
+from replication.codec import Frame
+from replication.entry import EntryError
+from replication.filed import Filed
+from tests.simulation.facts import Fact, Facts
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
+    from tests.simulation.node import Answer, SimulatedNode
+
+
+class Broken(AssertionError):
+    """A promise does not hold."""
+
+
+class Check:
+    """One promise. Every method is told of one thing that happens, after it happened; none does anything by itself."""
+
+    def begun(self, cluster: "Cluster") -> None:
+        """The cluster is there, its nodes are about to start."""
+
+    def started(self, node: "SimulatedNode") -> None:
+        """A process has started from its disk."""
+
+    def applied(self, node: "SimulatedNode", fact: Fact) -> None:
+        """A node is applying an entry: it has judged it, and is about to put it into its journal."""
+
+    def decided(
+        self, node: "SimulatedNode", tenant: TenantId, command: Command, key: Key, answer: "Answer", now: int
+    ) -> None:
+        """A node has decided on a command, at its own time `now`; nobody has heard of it yet."""
+
+    def seen(self, node: "SimulatedNode", book: LedgerBook, now: int) -> None:
+        """A balance was looked at."""
+
+    def answers(self, node: "SimulatedNode", answer: "Answer") -> None:
+        """A node gives an answer to a client."""
+
+    def sends(self, node: "SimulatedNode", frame: Frame) -> None:
+        """A node sends a frame to a peer."""
+
+    def landed(self, node: "SimulatedNode") -> None:
+        """A batch is on the disk of a node."""
+
+    def ticked(self, node: "SimulatedNode") -> None:
+        """A node has done what was due."""
+
+    def disk_replaced(self, node: "SimulatedNode", before: dict[str, int], after: dict[str, int]) -> None:
+        """A node that is down has lost part of what was on its disk; counts of entries by replica."""
+
+    def rested(self, cluster: "Cluster") -> None:
+        """All is healed, everything has been exchanged, and nothing is due."""
+
+
+class Watch:
+    """Tells all checks."""
+
+    def __init__(self, checks: Sequence[Check]) -> None:
+        self.facts = Facts()
+        self._checks = checks
+
+    def tell(self, what: str, *arguments: Any) -> None:
+        """Tell all checks of something, by the name of the method for it."""
+        for check in self._checks:
+            getattr(check, what)(*arguments)
+
+    def started(self, node: "SimulatedNode") -> None:
+        """See `Check.started`."""
+        self.tell("started", node)
+
+    def applied(self, node: "SimulatedNode", filed: Filed, sealed: bytes) -> None:
+        """See `Check.applied`."""
+        try:
+            fact = self.facts.learn(sealed)
+        except EntryError as error:
+            raise Broken(f"{node.name} joins to its journal what is no entry: {error}") from None
+        if filed.clock != fact.clock:
+            raise Broken(f"{node.name} files {fact.dot} with the clock {filed.clock}, which is {fact.clock}")
+        self.tell("applied", node, fact)
+
+    def decided(
+        self, node: "SimulatedNode", tenant: TenantId, command: Command, key: Key, answer: "Answer", now: int
+    ) -> None:
+        """See `Check.decided`."""
+        self.tell("decided", node, tenant, command, key, answer, now)
+
+    def seen(self, node: "SimulatedNode", book: LedgerBook, now: int) -> int:
+        """See `Check.seen`; returns what is available."""
+        self.tell("seen", node, book, now)
+        return book.account.available(now)
+
+    def answers(self, node: "SimulatedNode", answer: "Answer") -> None:
+        """See `Check.answers`."""
+        self.tell("answers", node, answer)
+
+    def sends(self, node: "SimulatedNode", frame: Frame) -> None:
+        """See `Check.sends`."""
+        self.tell("sends", node, frame)
+
+    def landed(self, node: "SimulatedNode") -> None:
+        """See `Check.landed`."""
+        self.tell("landed", node)
+
+    def ticked(self, node: "SimulatedNode") -> None:
+        """See `Check.ticked`."""
+        self.tell("ticked", node)
+
+    def failed(self, node: "SimulatedNode", error: StorageError) -> None:
+        """A node found its store damaged. In a world in which nothing was damaged that must not happen."""
+        if not node.is_damaged:
+            raise Broken(f"{node.name} stops without cause: {error}")
