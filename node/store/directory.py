@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from node.store.errors import DirectoryInUse, DirectoryUnreadable, ForeignDirectory
+from node.store.errors import DirectoryInUse, DirectoryUnreadable, DiskFull, ForeignDirectory, StorageError
 
 DATA_FILE: Final = "data.mdb"
 UNFINISHED_FILE: Final = "data.mdb.new"
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _LOCK_FILE: Final = "LOCK"
 _BEFORE_DATA: Final = frozenset(
     {_LOCK_FILE, UNFINISHED_FILE, "lock.mdb"}
@@ -75,9 +76,19 @@ def take(path: Path, inspect: Callable[[Path], None]) -> DirectoryLock:
             raise
         return lock
     except OSError as error:
-        raise DirectoryUnreadable(
-            f"{path}: {error.strerror}; give this user read and write permission there, or name another directory"
-        ) from error
+        raise _explained(error, path) from error
+
+
+def _explained(error: OSError, path: Path) -> StorageError:
+    if error.errno in NO_ROOM:
+        return DiskFull(f"{path}: {error.strerror}; make room on that disk and restart the node")
+    if error.errno == errno.EIO:
+        return StorageError(
+            f"{path}: {error.strerror}; see what the disk and the kernel's log say, then restart the node"
+        )
+    return DirectoryUnreadable(
+        f"{path}: {error.strerror}; give this user read and write permission there, or name another directory"
+    )
 
 
 def _make(path: Path) -> None:

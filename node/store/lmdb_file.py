@@ -10,17 +10,16 @@ from typing import Final, cast
 import lmdb
 from lmdb.verify import VerifyError, verify
 
-from node.store.directory import DATA_FILE, UNFINISHED_FILE, sync_directory
-from node.store.errors import DamagedStore, DirectoryUnreadable, DiskFull, ForeignDirectory, StorageError
-from node.store.kv import Table
+from node.store.directory import DATA_FILE, NO_ROOM, UNFINISHED_FILE, sync_directory
+from node.store.errors import DamagedRow, DamagedStore, DirectoryUnreadable, DiskFull, ForeignDirectory, StorageError
+from node.store.kv import Table, checked, verified
 
 ENGINE: Final = 0  # LMDB 0.9's file format, whatever LMDB_DEFAULT_LIB_VERSION says
-FORMAT: Final = b"1"  # of what is in the tables
+FORMAT: Final = b"2"  # of what is in the tables; 1 had no checksums
 _FORMAT_KEY: Final = b"store/format"
 _CLUSTER_KEY: Final = b"store/cluster"
 _REGION_KEY: Final = b"store/region"
 
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NOT_ALLOWED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _DAMAGED: Final = (
     lmdb.CorruptedError,
@@ -33,8 +32,9 @@ _problems = cast(Callable[[Path], list[str]], verify)  # untyped in py-lmdb
 
 
 def identity(cluster: str, region: str) -> dict[bytes, bytes]:
-    """The rows of META that say whose store this is."""
-    return {_FORMAT_KEY: FORMAT, _CLUSTER_KEY: cluster.encode(), _REGION_KEY: region.encode()}
+    """The rows of META that say whose store this is; the format in plain text, for programs that know another one."""
+    names = {_CLUSTER_KEY: cluster, _REGION_KEY: region}
+    return {_FORMAT_KEY: FORMAT} | {key: checked(Table.META, key, name.encode()) for key, name in names.items()}
 
 
 def create(path: Path, ours: Mapping[bytes, bytes]) -> None:
@@ -83,7 +83,7 @@ def inspect(data: Path, ours: Mapping[bytes, bytes]) -> None:
         pass  # no table of that name: theirs stays empty
     except lmdb.Error as error:
         raise explained(error, data) from error
-    _refuse_foreign(data.parent, theirs, ours)
+    _refuse_foreign(data, theirs, ours)
 
 
 def _refuse_cut_off(env: lmdb.Environment, data: Path) -> None:
@@ -100,23 +100,35 @@ def _refuse_cut_off(env: lmdb.Environment, data: Path) -> None:
         raise _damaged(data, f"it is cut off: {problems[0]}")
 
 
-def _refuse_foreign(path: Path, theirs: Mapping[bytes, bytes | None], ours: Mapping[bytes, bytes]) -> None:
+def _refuse_foreign(data: Path, theirs: Mapping[bytes, bytes | None], ours: Mapping[bytes, bytes]) -> None:
+    path = data.parent
     for what, key in (("format", _FORMAT_KEY), ("cluster", _CLUSTER_KEY), ("region", _REGION_KEY)):
         found = theirs.get(key)
         if found is None:
             raise ForeignDirectory(f"{path}: holds another program's LMDB file; name an empty or a new directory")
-        if found != ours[key]:
+        if found == ours[key]:
+            continue
+        if key == _FORMAT_KEY:
             raise ForeignDirectory(
-                f"{path}: holds a store of {what} {found.decode(errors='replace')!r}, not of"
-                f" {ours[key].decode()!r}; name the directory that belongs to this {what}"
+                f"{path}: holds a store of format {found.decode(errors='replace')!r}, this program has format"
+                f" {FORMAT.decode()!r}; start with an empty directory: what the peers hold comes back from them,"
+                " and what no peer holds the program that wrote the store can export"
             )
+        try:
+            names = [verified(Table.META, key, each).decode() for each in (found, ours[key])]
+        except DamagedRow:
+            raise _damaged(data, f"it does not say which {what} it is of") from None
+        raise ForeignDirectory(
+            f"{path}: holds a store of {what} {names[0]!r}, not of {names[1]!r};"
+            f" name the directory that belongs to this {what}"
+        )
 
 
 def explained(error: lmdb.Error | OSError, data: Path) -> StorageError:
     """The same, as an error of the store: one line that says what to do."""
     path = data.parent
     number = error.errno if isinstance(error, OSError) else error.code
-    if number in _NO_ROOM or (number == errno.EIO and _is_out_of_room(data)):
+    if number in NO_ROOM or (number == errno.EIO and _is_out_of_room(data)):
         return DiskFull(f"{path}: {error}; make room on that disk and restart the node")
     if number in _NOT_ALLOWED:
         return DirectoryUnreadable(f"{path}: {error}; give this user read and write permission there")
@@ -132,7 +144,7 @@ def _is_out_of_room(data: Path) -> bool:
             file.seek(0, os.SEEK_END)
             file.write(bytes(PAGESIZE))  # behind the last page that counts: whatever comes there is written over
     except OSError as error:
-        return error.errno in _NO_ROOM
+        return error.errno in NO_ROOM
     return False
 
 
