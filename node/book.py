@@ -301,11 +301,11 @@ class LedgerBook:
     def _earliest_unknown_to(self, loser: Filed) -> int:
         """A clock reading before which `loser` had seen everything that this node knows."""
         unknown = (
-            self._journal.find(replica, loser.others.get(replica, 0) + 1)
+            self._journal.reading_of(replica, loser.others.get(replica, 0) + 1)
             for replica, count in self._clock.items()
             if replica != loser.entry.replica and count > loser.others.get(replica, 0)
         )
-        return min((filed.position.hlc for filed in unknown if filed is not None), default=loser.position.hlc)
+        return min((reading for reading in unknown if reading is not None), default=loser.position.hlc)
 
     # -- the checkpoint ---------------------------------------------------------------------------------------------
 

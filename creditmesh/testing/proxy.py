@@ -13,6 +13,7 @@ connection that is made while the link is cut is held, and led on when the link 
 
 import asyncio
 import random
+from contextlib import suppress
 from typing import Final
 
 CHUNK_BYTES: Final = 16 * 1024
@@ -68,23 +69,22 @@ class Flow:
 
     async def _deliver(self, way: "asyncio.Queue[tuple[float, bytes]]", writer: asyncio.StreamWriter) -> None:
         loop = asyncio.get_running_loop()
-        arrived = False
-        while not arrived:
+        chunk = b"any"
+        while chunk:
             due, chunk = await way.get()
             if due > loop.time():
                 await asyncio.sleep(due - loop.time())
             await self._open.wait()
             # Between here and the write nothing waits, so that nothing gets through after `stall`.
-            arrived = not chunk
-            try:
-                if arrived:
-                    writer.write_eof()
-                else:
+            if writer.is_closing():
+                continue  # the far end has gone; what is still on the way gets lost, as it does
+            with suppress(OSError):
+                if chunk:
                     writer.write(self._damaged(chunk))
                     self.carried_bytes += len(chunk)
                     await writer.drain()
-            except OSError:
-                pass  # the far end has gone; what is still on the way gets lost, as it does
+                else:
+                    writer.write_eof()
 
     def _damaged(self, chunk: bytes) -> bytes:
         if not self.corruption or self._rng.random() >= self.corruption:

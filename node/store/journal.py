@@ -26,6 +26,7 @@ from replication.filed import Filed
 
 _CACHED_COMMITS: Final = 512
 _NUMBER_BYTES: Final = 8
+_READINGS: Final = 16_384
 
 
 class Run(Struct, frozen=True, gc=False, array_like=True):
@@ -63,6 +64,7 @@ class Journal:
         self._recent: OrderedDict[int, list[Run]] = OrderedDict()
         self._open_runs: list[Run] = []
         self._open_entries: dict[tuple[str, int], Filed] = {}
+        self._readings: dict[tuple[str, int], int] = {}
         last = overlay.scan(Table.LOG, b"", None, 1, reverse=True)
         self.next_commit = number_of(last[0][0]) + 1 if last else 1
         self.durable_commit = self.next_commit - 1
@@ -178,6 +180,19 @@ class Journal:
             if run.replica == replica and run.first_seq <= seq < run.end_seq:
                 return _file(run, seq, commit)
         return None
+
+    def reading_of(self, replica: str, seq: int) -> int | None:
+        """The clock reading of an entry by its dot. Raises as `find` does.
+
+        It is remembered: for every loser it is asked where each log goes on that the loser had not seen the end of,
+        and with a log for every boot that there has been, the answers are the same few for most of them.
+        """
+        reading = self._readings.get((replica, seq))
+        if reading is None and (filed := self.find(replica, seq)) is not None:
+            if len(self._readings) == _READINGS:
+                self._readings.clear()
+            reading = self._readings[replica, seq] = filed.position.hlc
+        return reading
 
     def sealed(self, replica: str, seq: int) -> bytes | None:
         """The bytes of an entry by its dot; None also if it is there and cannot be read."""

@@ -1,5 +1,7 @@
 """One tenant over its rows: what is checkpointed comes back the same, and a late entry folds it anew."""
 
+import pytest
+
 from ledger.account import Account
 from ledger.claim import Claim
 from ledger.command import Command, OnShortage
@@ -9,6 +11,7 @@ from node.alarms import AlarmKind
 from node.audit import canonical_books
 from node.book import LedgerBook, stored_debt
 from node.digest import tenant_digest
+from node.store.journal import Journal
 from node.store.kv import Table
 from node.store.rows import COMPENSATION, OPERATION, REVOCATION, decode_history, decode_state, tenant_key
 from replication.clock import hlc_at
@@ -411,3 +414,29 @@ class TestALateEntry:
         assert world.book("eu").is_idle
         assert world.posted("us") == {"issued": -100, "used": 90, "held/b": 20, "debt": -10}
         assert all(world.audit(name).books_equal for name in world.names)
+
+
+def test_a_log_for_every_boot_is_not_read_anew_for_every_loser(monkeypatch: pytest.MonkeyPatch) -> None:
+    boots, losers = 20, 40
+    world = Regions("eu", "us")
+    world.do("eu", grant("L", 10))
+    world.meet()
+    world.part()
+    for boot in range(boots):
+        world.do("eu", debit(f"eu-{boot}", 1, OnShortage.DEBT))
+        world.crash("eu")
+    for loser in range(losers):
+        world.do("us", debit(f"us-{loser}", 1, OnShortage.DEBT))
+    world.meet()
+    looked_up: list[tuple[str, int]] = []
+    find = Journal.find
+
+    def counted(journal: Journal, replica: str, seq: int) -> Filed | None:
+        looked_up.append((replica, seq))
+        return find(journal, replica, seq)
+
+    monkeypatch.setattr(Journal, "find", counted)
+    book = world.book("us")
+    book.review()
+    assert [book.rivals(contest).count for contest in book.contests.values()] == [boots] * losers
+    assert len(looked_up) == len(set(looked_up)) <= boots
