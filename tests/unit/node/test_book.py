@@ -417,15 +417,16 @@ class TestALateEntry:
 
 
 def test_a_log_for_every_boot_is_not_read_anew_for_every_loser(monkeypatch: pytest.MonkeyPatch) -> None:
-    boots, losers = 20, 40
+    boots = 20
     world = Regions("eu", "us")
-    world.do("eu", grant("L", 10))
+    world.do("eu", grant("L", 2 * boots))
     world.meet()
     world.part()
     for boot in range(boots):
         world.do("eu", debit(f"eu-{boot}", 1, OnShortage.DEBT))
         world.crash("eu")
-    for loser in range(losers):
+    world.pass_time(HOUR_MS // 2)
+    for loser in range(2 * boots):
         world.do("us", debit(f"us-{loser}", 1, OnShortage.DEBT))
     world.meet()
     looked_up: list[tuple[str, int]] = []
@@ -438,5 +439,5 @@ def test_a_log_for_every_boot_is_not_read_anew_for_every_loser(monkeypatch: pyte
     monkeypatch.setattr(Journal, "find", counted)
     book = world.book("us")
     book.review()
-    assert [book.rivals(contest).count for contest in book.contests.values()] == [boots] * losers
+    assert [book.rivals(contest).count for contest in book.contests.values()] == [boots] * boots
     assert len(looked_up) == len(set(looked_up)) <= boots
