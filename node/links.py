@@ -11,7 +11,7 @@ from msgspec import Struct
 from ledger.account import RULES
 from node.alarms import AlarmKind
 from node.region import Region
-from replication.clock import VectorClock, merge
+from replication.clock import MAX_REPLICAS, VectorClock, merge
 from replication.codec import Frame, FrameError, Hello
 from replication.delivery import Alarm
 from replication.gossip import Close, Deliver, Effect, Heard, InFlight, Pace, Reason, Send, Session, Terms
@@ -160,7 +160,9 @@ class Links:
                         self._carry_out(session, session.stop(Reason.BAD_FRAME, "what it sent are no entries"), now)
                 case Heard(region, clock):
                     peer = self.peers[region]
-                    peer.has = merge(peer.has, clock)
+                    known = merge(peer.has, clock)
+                    # What an earlier link said is let go before all links together name more logs than there can be.
+                    peer.has = known if len(known) <= MAX_REPLICAS else clock
                     self._region.aside.heard(region, clock)
                     peer.promise = max(peer.promise, session.peer_promise)
                     peer.hlc = session.peer_hlc

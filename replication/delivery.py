@@ -24,12 +24,18 @@ from typing import Final
 
 from msgspec import Struct
 
-from replication.clock import VectorClock, hlc_at, ms_of
+from ledger.operation import Compensation
+from replication.clock import MAX_REPLICAS, VectorClock, hlc_at, ms_of, region_of
 from replication.codec import Ranges
 from replication.entry import Entry, Fork, LogHead, Malformed, hash_of, open_sealed
 from replication.log import LogStore
 
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+"""Of memory, as far as `weight_of` can tell."""
+
+_BYTES_AN_ENTRY: Final = 800
+_BYTES_A_PAIR: Final = 100
+_BYTES_A_PART: Final = 250
 
 # What can be in an entry's way beside a replica; neither is the name of one.
 _CLOCK: Final = "clock"
@@ -158,7 +164,11 @@ class Delivery:
             delivered.dropped_count += 1
             return
         applied = self.clock.get(replica, 0)
-        if seq <= applied:
+        if not applied and replica not in self.clock and self._has_no_room_for(replica):
+            detail = f"a cluster has at most {MAX_REPLICAS} logs, and this is one more"
+            delivered.alarms.append(Alarm(AlarmKind.MALFORMED, region_of(replica), detail))
+            delivered.dropped_count += 1
+        elif seq <= applied:
             self._compare(entry, digest, delivered)
             if replica in self.refused:
                 self._release(replica, latest, delivered)
@@ -181,6 +191,10 @@ class Delivery:
                 self._blocked_by.setdefault(obstacle, {})[replica] = None
         else:
             self._keep(entry, sealed, applied, delivered)
+
+    def _has_no_room_for(self, replica: str) -> bool:
+        """Whether a log would be one more than frames and clocks can name; there is always room for our own."""
+        return replica != self.replica and len(self.clock) >= MAX_REPLICAS - (self.replica not in self.clock)
 
     def _compare(self, entry: Entry, digest: bytes, delivered: Delivered) -> None:
         """An entry under a dot that we have: the same one, or a fork."""
@@ -225,7 +239,7 @@ class Delivery:
 
     def _keep(self, entry: Entry, sealed: bytes, applied: int, delivered: Delivered) -> bool:
         """Let an entry wait, if the bounds allow it."""
-        size = len(sealed)
+        size = weight_of(entry, sealed)
         if entry.seq > applied + self._window or self._waiting_bytes + size > MAX_WAITING_BYTES:
             delivered.dropped_count += 1
             return False
@@ -237,17 +251,18 @@ class Delivery:
         """Let go of an entry that waits, if it still does."""
         waiting = self._waiting.get(replica)
         if waiting is not None:
-            _, sealed = waiting.pop(seq)
-            self._waiting_bytes -= len(sealed)
+            self._waiting_bytes -= weight_of(*waiting.pop(seq))
             if not waiting:
                 del self._waiting[replica]
 
     def _refuse(self, replica: str, kind: AlarmKind, why: str, delivered: Delivered) -> str:
         """Take nothing more of a log. Whoever waits for it has to be released by the caller."""
-        self.refused[replica] = why
+        if len(self.refused) < MAX_REPLICAS:
+            # Beyond that each of its entries is looked at and refused again.
+            self.refused[replica] = why
         delivered.alarms.append(Alarm(kind, replica, why))
-        for _, sealed in self._waiting.pop(replica, {}).values():
-            self._waiting_bytes -= len(sealed)
+        for entry, sealed in self._waiting.pop(replica, {}).values():
+            self._waiting_bytes -= weight_of(entry, sealed)
             delivered.dropped_count += 1
         return _REFUSED
 
@@ -274,10 +289,22 @@ class Delivery:
                 self._blocked_by.setdefault(obstacle, {})[log] = None
                 break
             del waiting[seq]
-            self._waiting_bytes -= len(sealed)
+            self._waiting_bytes -= weight_of(entry, sealed)
             seq += 1
         if not waiting:
             del self._waiting[log]
+
+
+def weight_of(entry: Entry, sealed: bytes) -> int:
+    """How many bytes of memory an entry takes, sealed and opened, within a factor of two."""
+    pairs = len(entry.postings) + len(entry.delta)
+    if entry.result is not None:
+        pairs += len(entry.result.funding)
+    weight = len(sealed) + _BYTES_AN_ENTRY
+    if isinstance(entry.content, Compensation):
+        pairs += sum(len(part.postings) for part in entry.content.of)
+        weight += _BYTES_A_PART * len(entry.content.of)
+    return weight + _BYTES_A_PAIR * pairs
 
 
 def wanted(known: Mapping[str, int], offered: Mapping[str, int], refused: Collection[str] = ()) -> Ranges:

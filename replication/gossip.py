@@ -22,7 +22,7 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from replication.clock import Hlc, VectorClock, descends, hlc_at, merge, ms_of, region_of
+from replication.clock import MAX_REPLICAS, Hlc, VectorClock, descends, hlc_at, merge, ms_of, region_of
 from replication.codec import (
     MAX_FRAME_BYTES,
     MAX_PAGE_ENTRIES,
@@ -179,13 +179,14 @@ class Session:
     Relations kept: ``peer_has`` is what the peer holds durably, as far as it has said so; ``_sent`` is the number of
     the last entry of our own log that the peer has or that is on its way to it; ``_question`` is None unless an answer
     to question ``_number`` is awaited; ``_reached`` is how far the last answer went; ``_stuck`` are the logs of which
-    an answer of this interval could not be applied; ``_told`` is what we have said that we hold.
+    an answer of this interval could not be applied; before ``_ask_from`` others are to be asked, because this peer had
+    nothing to say when it was asked last; ``_told`` is what we have said that we hold.
     """
 
     __slots__ = (
-        "_asked_at", "_closed", "_frontier", "_have_at", "_in_flight", "_is_behind", "_local", "_number", "_pace",
-        "_question", "_reached", "_sent", "_stuck", "_terms", "_told", "heard_at", "peer", "peer_has", "peer_hlc",
-        "peer_promise",
+        "_ask_from", "_asked_at", "_closed", "_frontier", "_have_at", "_in_flight", "_is_behind", "_local", "_number",
+        "_pace", "_question", "_reached", "_sent", "_stuck", "_terms", "_told", "heard_at", "peer", "peer_has",
+        "peer_hlc", "peer_promise",
     )  # fmt: skip
 
     def __init__(self, terms: Terms, pace: Pace, local: Local, frontier: Frontier, in_flight: InFlight) -> None:
@@ -202,6 +203,7 @@ class Session:
         self._number = 0
         self._question: Ranges | None = None
         self._asked_at = 0
+        self._ask_from = 0
         self._reached: VectorClock = {}
         self._stuck: set[str] = set()
         self.heard_at = 0
@@ -294,7 +296,7 @@ class Session:
         pace = self._pace
         if now < self._have_at:
             # The clock was set back: what was measured by it is measured anew.
-            self.heard_at = self._have_at = self._asked_at = now
+            self.heard_at = self._have_at = self._asked_at = self._ask_from = now
         if now - self.heard_at >= pace.silence_ms:
             return self.stop(Reason.SILENT, f"nothing heard for {now - self.heard_at} ms")
         if self.peer is None:
@@ -303,11 +305,12 @@ class Session:
         overdue = self._question is not None and now - self._asked_at >= pace.answer_timeout_ms
         if overdue:
             self._drop_question()
+            self._ask_from = now + pace.anti_entropy_interval_ms
         is_due = now - self._have_at >= pace.anti_entropy_interval_ms
         if is_due:
             self._stuck.clear()
             effects.append(self._tell_all(now))
-        if overdue or is_due:
+        if is_due:
             effects += self._ask(self._local.delivery.clock, now)
         return effects
 
@@ -356,7 +359,10 @@ class Session:
             self._local.hlc.observe(hlc)
         else:
             effects.append(Alarm(AlarmKind.CLOCK_AHEAD, self.region, f"{ahead_ms} ms ahead of our clock"))
-        self.peer_has = merge(self.peer_has, clock)
+        known = merge(self.peer_has, clock)
+        if len(known) > MAX_REPLICAS:
+            return [*effects, *self.stop(Reason.BAD_FRAME, f"it names {len(known)} logs; no cluster has so many")]
+        self.peer_has = known
         self._sent = max(self._sent, self.peer_has.get(self._terms.replica, 0))
         effects.append(Heard(self.region, self.peer_has))
         if self._question is None:
@@ -397,7 +403,7 @@ class Session:
 
     def _ask(self, known: VectorClock, now: int) -> list[Effect]:
         """Ask for what was lost, or for what the peer holds beyond `known` and beyond what others were asked for."""
-        if self._question is not None:
+        if self._question is not None or now < self._ask_from:
             return []
         ranges = self._local.lost(self.region, self.peer_has, now)
         if not ranges:
@@ -417,6 +423,7 @@ class Session:
         self._stuck.update(replica for replica, seq in self._reached.items() if applied.get(replica, 0) < seq)
         self._drop_question()
         if not reaches:
+            self._ask_from = now + self._pace.anti_entropy_interval_ms
             return []
         self._reached = reaches
         return self._ask(merge(applied, reaches), now)

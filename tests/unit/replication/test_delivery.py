@@ -8,8 +8,8 @@ import replication.delivery
 from ledger.ids import ClaimId
 from ledger.operation import Release
 from replication.clock import Dot
-from replication.delivery import Alarm, AlarmKind, wanted
-from replication.entry import hash_of, seal
+from replication.delivery import Alarm, AlarmKind, wanted, weight_of
+from replication.entry import GENESIS, hash_of, open_sealed, seal
 from tests.unit.replication.sites import DRIFT_MS, NOW, PACE, Site, make_entry, make_log
 
 REGIONS = ("ap", "eu", "us")
@@ -112,7 +112,7 @@ class TestBounds:
 
     def test_no_more_waits_than_the_bytes_allow(self, monkeypatch: pytest.MonkeyPatch) -> None:
         log = make_log("us/b1", 10)
-        monkeypatch.setattr(replication.delivery, "MAX_WAITING_BYTES", 3 * len(log[0]))
+        monkeypatch.setattr(replication.delivery, "MAX_WAITING_BYTES", 3 * weight_of(open_sealed(log[0])[0], log[0]))
         site = Site("eu", REGIONS)
         site.deliver(log[1:])
         assert site.delivery.waiting_count == 3
@@ -120,6 +120,26 @@ class TestBounds:
         assert site.delivery.waiting_count == 0
         site.deliver(log[5:])
         assert site.delivery.waiting_count == 3
+
+    def test_no_more_logs_are_taken_than_a_clock_can_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(replication.delivery, "MAX_REPLICAS", 3)
+        site = Site("eu", REGIONS)
+        logs = [make_log(f"us/b{number}", 2) for number in range(4)]
+        for log in logs:
+            site.deliver(log)
+        assert site.delivery.clock == {"us/b0": 2, "us/b1": 2}, "one is left for our own"
+        assert site.delivery.waiting_count == 0
+        assert kinds(site.alarms) == [(AlarmKind.MALFORMED, "us")] * 4
+        site.accept(NOW)
+        assert len(site.delivery.clock) == 3
+
+    def test_no_more_refused_logs_are_remembered_than_there_can_be_logs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(replication.delivery, "MAX_REPLICAS", 3)
+        site = Site("eu", REGIONS)
+        for number in range(5):
+            site.deliver([seal(make_entry(f"us/b{number}", 1, prev=b"x" * len(GENESIS)))])
+        assert len(site.delivery.refused) == 3
+        assert not site.delivery.clock
 
     def test_a_next_entry_for_which_there_is_no_room_is_taken_when_it_comes_again(
         self, monkeypatch: pytest.MonkeyPatch

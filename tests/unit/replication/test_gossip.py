@@ -266,14 +266,44 @@ class TestAsking:
         effects = session.receive(Have({"ap/b1": 9}, {}, 0), NOW)
         assert sent(effects) == []
 
-    def test_a_question_without_an_answer_is_asked_again(self) -> None:
+    def test_a_question_without_an_answer_is_asked_again_when_others_could_have_been_asked(self) -> None:
         eu, us = Site("eu", REGIONS), Site("us", REGIONS)
         us.deliver(make_log("ap/b1", 5))
         us.commit()
         session = greeted(eu, us)
-        early = sent(session.tick(NOW + PACE.answer_timeout_ms - 1))
-        assert not any(isinstance(frame, Want) for frame in early)
-        assert Want(2, {"ap/b1": (0, 5)}) in sent(session.tick(NOW + PACE.answer_timeout_ms))
+        given_up = NOW + PACE.answer_timeout_ms
+        for early in (given_up - 1, given_up, given_up + PACE.anti_entropy_interval_ms - 1):
+            assert not any(isinstance(frame, Want) for frame in sent(session.tick(early)))
+        later = sent(session.tick(given_up + 2 * PACE.anti_entropy_interval_ms))
+        assert Want(2, {"ap/b1": (0, 5)}) in later
+
+    @pytest.mark.parametrize("says", ["nothing", "that it has nothing"])
+    def test_a_peer_that_offers_and_never_gives_does_not_keep_others_from_being_asked(self, says: str) -> None:
+        eu, us, ap = (Site(region, REGIONS) for region in ("eu", "us", "ap"))
+        us.deliver(make_log("us/b0", 5))
+        us.commit()
+        liar, honest = eu.session(), eu.session()
+        asked: list[Want] = []
+        liar.opened(NOW)
+        liar.receive(msgspec.structs.replace(hello(ap), clock={"us/b0": 5}), NOW)
+        honest.opened(NOW)
+        honest.receive(hello(us), NOW)
+        for now in range(NOW + 100, NOW + 3 * PACE.answer_timeout_ms, 100):
+            effects = [*liar.receive(Have({"us/b0": 5, "us/b1": 7}, {}, 0), now), *liar.tick(now)]
+            if says != "nothing":
+                for question in [frame for frame in sent(effects) if isinstance(frame, Want)]:
+                    liar.receive(Entries([], {}, question.number), now)
+            effects = [*honest.receive(Have({"us/b0": 5}, {}, 0), now), *honest.tick(now)]
+            asked += [frame for frame in sent(effects) if isinstance(frame, Want)]
+        assert asked
+
+    def test_a_peer_that_names_more_logs_than_there_can_be_is_left(self) -> None:
+        eu, us = Site("eu", REGIONS), Site("us", REGIONS)
+        session = greeted(eu, us)
+        assert session.receive(Have({f"us/x{number}": 1 for number in range(4096)}, {}, 0), NOW)[-1:] != []
+        effects = session.receive(Have({"us/y": 1}, {}, 0), NOW)
+        assert [effect.reason for effect in effects if isinstance(effect, Close)] == [Reason.BAD_FRAME]
+        assert len(session.peer_has) == 4096
 
     def test_a_late_answer_to_an_earlier_question_is_taken_but_asks_nothing(self) -> None:
         eu, us = Site("eu", REGIONS), Site("us", REGIONS)
