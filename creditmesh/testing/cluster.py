@@ -300,6 +300,10 @@ class LocalCluster:
 
     # -- disks ------------------------------------------------------------------------------------------------------
 
+    def directory(self, region: str) -> Path:
+        """Where a region's node keeps its store."""
+        return self.root / region
+
     async def backup(self, region: str) -> Path:
         """Copy the store of a node, running or not; returns the backup's directory, in the cluster's root."""
         self._backups += 1
@@ -314,15 +318,21 @@ class LocalCluster:
         """
         if region in self._processes:
             await self.kill(region)
-        shutil.rmtree(self.root / region, ignore_errors=True)
-        await self._run("restore", "--region", region, "--config", str(self.config), str(backup))
+        store, replaced = self.directory(region), self.root / f"{region}.replaced"
+        store.rename(replaced)
+        try:
+            await self._run("restore", "--region", region, "--config", str(self.config), str(backup))
+        except ClusterFailure:
+            replaced.rename(store)
+            raise
+        shutil.rmtree(replaced)
         await self.start(region)
 
     async def lose_disk(self, region: str) -> None:
         """Kill a node, take its store away, and start it with nothing."""
         if region in self._processes:
             await self.kill(region)
-        shutil.rmtree(self.root / region, ignore_errors=True)
+        shutil.rmtree(self.directory(region))
         await self.start(region)
 
     async def _run(self, *arguments: str) -> None:
@@ -352,8 +362,7 @@ class LocalCluster:
                         break
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
-            told = "\n".join(f"{state.region}: {state.clock}, {state.unsettled_tenants} unsettled" for state in states)
-            raise ClusterFailure(f"not converged after {timeout_seconds} s:\n{told}") from None
+            raise ClusterFailure(f"not converged after {timeout_seconds} s:\n{_disagreement(states)}") from None
         if len({state.digest for state in states}) != 1:
             raise ClusterFailure(
                 "equal clocks, different digests: " + ", ".join(f"{s.region} {s.digest}" for s in states)
@@ -362,6 +371,17 @@ class LocalCluster:
 
 
 CLI: Final = (sys.executable, "-m", "node.cli")
+
+
+def _disagreement(states: Sequence[ClusterReply]) -> str:
+    """What each region says, of the logs that they do not all have to the same end."""
+    replicas = sorted({replica for state in states for replica in state.clock})
+    differ = [name for name in replicas if len({state.clock.get(name, 0) for state in states}) > 1]
+    return "\n".join(
+        f"{state.region}: {sum(state.clock.values())} entries, {state.unsettled_tenants} tenants unsettled, "
+        + ", ".join(f"{name} up to {state.clock.get(name, 0)}" for name in differ)
+        for state in states
+    )
 
 
 def _pairs(regions: Iterable[str]) -> Iterator[tuple[str, str]]:
