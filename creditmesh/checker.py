@@ -210,7 +210,7 @@ class Examination:
 
 
 async def examine(
-    clients: Mapping[str, AsyncClient], records: Iterable[Record], *, timeout_seconds: float = 60.0
+    clients: Mapping[str, AsyncClient], records: Iterable[Record], *, timeout_seconds: float = 180.0
 ) -> Examination:
     """Reads every region's log from its first entry and holds it against `records` and the other regions.
 
