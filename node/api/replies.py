@@ -29,13 +29,18 @@ _STATES: Final = {
 # -- of writes: from the entry -----------------------------------------------------------------------------------
 
 EntryReply = Callable[[Filed, str], wire.Reply]
-"""What to answer to the command behind an entry, given the answering region."""
+"""What to answer to the command behind an entry, given the answering region. Raises `OtherEntry`."""
+
+
+class OtherEntry(Exception):
+    """The entry under the request's key is not what a node makes of such a request: a peer made it up."""
 
 
 def grant_reply(filed: Filed, region: str) -> wire.GrantReply:
     """The lot that was made."""
     grant = filed.entry.content
-    assert isinstance(grant, Grant)
+    if not isinstance(grant, Grant):
+        raise OtherEntry
     return wire.GrantReply(
         lot=grant.lot,
         amount=grant.amount,
@@ -49,7 +54,8 @@ def grant_reply(filed: Filed, region: str) -> wire.GrantReply:
 def revoke_reply(filed: Filed, region: str) -> wire.RevokeReply:
     """The lot that was closed."""
     revoke = filed.entry.content
-    assert isinstance(revoke, Revoke)
+    if not isinstance(revoke, Revoke):
+        raise OtherEntry
     return wire.RevokeReply(lot=revoke.lot, revoked=filed.entry.postings.get(REVOKED, 0), region=region)
 
 
@@ -57,8 +63,8 @@ def reservation_reply(filed: Filed, region: str) -> wire.ReservationReply:
     """The reservation after the operation."""
     entry = filed.entry
     operation, view = entry.content, entry.result
-    assert isinstance(operation, Hold | Renew | Capture | Release)
-    assert view is not None
+    if not isinstance(operation, Hold | Renew | Capture | Release) or view is None:
+        raise OtherEntry
     return wire.ReservationReply(
         reservation=operation.claim,
         tenant=entry.tenant,
@@ -76,8 +82,8 @@ def reservation_reply(filed: Filed, region: str) -> wire.ReservationReply:
 def debit_reply(filed: Filed, region: str) -> wire.DebitReply:
     """The debit."""
     debit, view = filed.entry.content, filed.entry.result
-    assert isinstance(debit, Debit)
-    assert view is not None
+    if not isinstance(debit, Debit) or view is None:
+        raise OtherEntry
     return wire.DebitReply(
         debit=debit.claim,
         amount=debit.amount,
@@ -91,8 +97,8 @@ def debit_reply(filed: Filed, region: str) -> wire.DebitReply:
 def refund_reply(filed: Filed, region: str) -> wire.RefundReply:
     """The refund, and the claim after it."""
     refund, view = filed.entry.content, filed.entry.result
-    assert isinstance(refund, Refund)
-    assert view is not None
+    if not isinstance(refund, Refund) or view is None:
+        raise OtherEntry
     return wire.RefundReply(
         claim=refund.claim,
         amount=refund.amount,

@@ -28,9 +28,17 @@ from ledger.command import (
 )
 from ledger.ids import ClaimId, LotId, TenantId
 from node.api.description import Description, Route, replied_by, told_by
-from node.api.facade import Node, Unavailable
+from node.api.facade import Node, NothingDone, Unavailable
 from node.api.problems import Refused, invalid, not_ready, refused_by_ledger
-from node.api.replies import EntryReply, debit_reply, grant_reply, refund_reply, reservation_reply, revoke_reply
+from node.api.replies import (
+    EntryReply,
+    OtherEntry,
+    debit_reply,
+    grant_reply,
+    refund_reply,
+    reservation_reply,
+    revoke_reply,
+)
 from node.api.requests import (
     JSON,
     MSGPACK,
@@ -185,7 +193,10 @@ def write_handler(node: Node, write: Write[Any]) -> Handler:
         if isinstance(answer, Refusal):
             raise refused_by_ledger(answer)
         entry = answer.filed.entry
-        reply = to_reply(answer.filed, region)
+        try:
+            reply = to_reply(answer.filed, region)
+        except OtherEntry:
+            raise Refused(ProblemKind.IDEMPOTENCY_MISMATCH, "the key is another entry's", {"key": key}) from None
         packed = wants_msgpack(headers, packed)
         response_headers = {
             "Content-Type": MSGPACK if packed else JSON,

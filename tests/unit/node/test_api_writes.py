@@ -8,10 +8,22 @@ import pytest
 
 from creditmesh import wire
 from creditmesh.wire import ProblemKind
-from ledger.command import CaptureUsage, Command, ReleaseHold
-from ledger.ids import ClaimId
+from ledger.command import (
+    CaptureUsage,
+    Command,
+    DebitUsage,
+    GrantCredit,
+    RefundUsage,
+    ReleaseHold,
+    Reserve,
+    RevokeLot,
+    fingerprint,
+)
+from ledger.ids import ClaimId, Key, LotId, TenantId
 from replication.clock import decode_token
+from replication.entry import seal
 from tests.unit.node.in_process import HOUR, NOON, Browser, refused
+from tests.unit.replication.sites import make_entry
 
 ACME = "/v1/tenants/acme"
 
@@ -282,3 +294,27 @@ async def test_writes_are_counted_by_what_became_of_them(east: Browser) -> None:
         "creditmesh_ledger_write_latency_seconds_count 3.0",
     ):
         assert line in exposition.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "command"),
+    [
+        ("reservations", {"amount": 6, "lease_ms": 9, "reservation": "c"}, Reserve(6, 9, ClaimId("c"))),
+        ("reservations/c/release", {}, ReleaseHold(ClaimId("c"))),
+        ("debits", {"amount": 6, "debit": "c"}, DebitUsage(6, None, ClaimId("c"))),
+        ("refunds", {"amount": 6, "claim": "c"}, RefundUsage(ClaimId("c"), 6)),
+        ("grants", {"amount": 6, "expires_at": 2**40 * 2, "lot": "c"}, GrantCredit(6, 2**41, lot=LotId("c"))),
+        ("grants/c/revoke", {}, RevokeLot(LotId("c"))),
+    ],
+)
+async def test_an_entry_that_a_peer_made_up_under_the_key_is_no_reply(
+    east: Browser, path: str, body: dict[str, Any], command: Command
+) -> None:
+    await east.granted(100)
+    made_up = msgspec.structs.replace(
+        make_entry("eu-west/b1", 1, ms=NOON), tenant=TenantId("acme"), key=Key("k"), request=fingerprint(command)
+    )
+    east.node.region.receive([seal(made_up)], NOON)
+    east.node.commit()
+    problem = refused(await east.post(f"{ACME}/{path}", body, Idempotency_Key="k"), ProblemKind.IDEMPOTENCY_MISMATCH)
+    assert problem.detail == "the key is another entry's"
