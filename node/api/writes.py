@@ -28,7 +28,7 @@ from ledger.command import (
 )
 from ledger.ids import ClaimId, LotId, TenantId
 from node.api.description import Description, Route, replied_by, told_by
-from node.api.facade import Node, NothingDone, Unavailable
+from node.api.facade import Node, Unavailable
 from node.api.problems import Refused, invalid, not_ready, refused_by_ledger
 from node.api.replies import (
     EntryReply,
