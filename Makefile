@@ -5,9 +5,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 SEEDS  := 0:200
+MINUTES := 10
+CYCLES := 200
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check simulate bench clean
+.PHONY: help install demo test check simulate chaos kills bench clean
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed 's/:.*  ## /\t/' | expand -t 10
@@ -34,6 +36,12 @@ check: $(STAMP)  ## everything that must pass: style, types, imports, tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2
+
+chaos: $(STAMP)  ## real nodes under every fault at once, for ten minutes (MINUTES=…, SEED=… for the faults of a run)
+	$(BIN)/python -m tests.chaos.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+kills: $(STAMP)  ## kill −9 of real nodes under load, 200 times (CYCLES=…, SEED=…)
+	$(BIN)/python -m tests.chaos.kills --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
 
 bench: $(STAMP)  ## measure the figures that the documents quote
 	$(BIN)/python -m bench.reservations
