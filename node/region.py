@@ -421,7 +421,7 @@ class Region:
         page = self.aside.next(self.clock, settings.page_entries, now, settings.anti_entropy_interval_ms)
         if page:
             self._apply(self.delivery.receive(page, now), now)
-        for replica in self.aside.settle(self.clock):
+        for replica in self.aside.settle(self.durable):
             detail = f"all {self.clock[replica]} entries that were known to be are here again"
             self.alarms.amend(AlarmKind.DAMAGED, replica, detail)
 
@@ -487,7 +487,7 @@ class Region:
 
         Not while what an earlier boot posted may still come back from a peer.
         """
-        if self.aside and self.aside.holds_back(self.clock):
+        if self.aside and self.aside.holds_back(self.clock, self.clock):
             return
         looked_at = 0
         for book in list(self._merged.values()):
@@ -701,7 +701,7 @@ class Region:
     @property
     def _may_be_missed(self) -> bool:
         """Whether a peer may hold an entry of this region that this node has lost: then nothing more is promised."""
-        return bool(self.aside) and self.aside.holds_back(self.durable)
+        return bool(self.aside) and self.aside.holds_back(self.durable, self.clock)
 
     def promise(self, now: int) -> int:
         """A clock reading up to which everything that this region ever accepts is in `durable`.

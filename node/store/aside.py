@@ -55,16 +55,29 @@ class Aside:
             if clock.get(replica, 0) > self._elsewhere.get(replica, 0):
                 self._elsewhere[replica] = clock[replica]
 
-    def holds_back(self, clock: Mapping[str, int]) -> bool:
-        """Whether an own log lacks something that a peer has, or, as long as not all have been heard, may have."""
-        return any(
-            region_of(replica) == self._region
-            and (self._unheard or self._elsewhere.get(replica, 0) > clock.get(replica, 0))
-            for replica in self._first | self._ends
+    def holds_back(self, durable: Mapping[str, int], applied: Mapping[str, int]) -> bool:
+        """Whether something of an own log may still come that is not durable.
+
+        That is so until all peers have been heard; while one has what any log here lacks, for an own entry may wait for
+        that; while what came back is not durable; and while what follows in a log has not been taken back yet. Once
+        taken it waits with all else that waits for its causes, and is applied with the last of them.
+        """
+        lacking = self._first | self._ends
+        if not any(region_of(replica) == self._region for replica in lacking):
+            return False
+        return bool(self._unheard) or any(
+            max(self._elsewhere.get(replica, 0), applied.get(replica, 0)) > durable.get(replica, 0)
+            or self._is_next(replica, applied)
+            for replica in lacking
         )
 
+    def _is_next(self, replica: str, applied: Mapping[str, int]) -> bool:
+        """Whether what waits of a log follows what has been applied of it, and has not been taken at that point."""
+        count = applied.get(replica, 0)
+        return 0 < self._first.get(replica, 0) <= count + 1 and self._tried.get(replica, (-1, 0))[0] != count
+
     def settle(self, clock: Mapping[str, int]) -> list[str]:
-        """Forget what has been applied; returns the logs that lack nothing any more."""
+        """Forget what is durable again; returns the logs that lack nothing any more."""
         before = self.logs()
         for replica in list(self._first):
             self._forget(replica, clock.get(replica, 0))
