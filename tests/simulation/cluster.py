@@ -4,6 +4,7 @@ The safety phase lasts as long as the scenario says. In the liveness phase nothi
 anything; within a time that can be worked out in advance all regions must hold the same entries and owe nothing.
 """
 
+from collections.abc import Sequence
 from random import Random
 from typing import Final
 
@@ -110,7 +111,9 @@ class Cluster:
         self._nemesis.end()
         self.trace.note(self.scheduler.now, "cluster", "all is healed")
         share = self._come_to_rest()
+        self._scrub()
         self._stay_at_rest()
+        self._scrub()
         self._watch.tell("rested", self)
         for node in self.nodes.values():
             assert node.region is not None
@@ -123,13 +126,33 @@ class Cluster:
         before, node.disk = node.disk, disk
         self._watch.tell("disk_replaced", node, before.entries, disk.entries)
 
+    def damaged(self, node: SimulatedNode, dots: Sequence[tuple[str, int]]) -> None:
+        """A bit was flipped on a node's disk."""
+        self._watch.tell("damaged", node, dots)
+
     def _come_to_rest(self) -> float:
         began, allowed = self.scheduler.now, self._time_allowed()
         while not self._is_at_rest():
             if self.scheduler.now - began > allowed:
+                if self._give_up_what_is_lost():
+                    return self._come_to_rest()
                 raise Broken(f"not at rest after {allowed} ms: {self._what_is_due()}")
             self.scheduler.run_until(self.scheduler.now + self.scenario.tick)
         return (self.scheduler.now - began) / allowed
+
+    def _give_up_what_is_lost(self) -> bool:
+        """What an operator does about an entry that was damaged where its only copy was: let the store be rebuilt."""
+        hopeless = [node for node in self.nodes.values() if node.region is not None and node.region.mending.damaged]
+        for node in hopeless:
+            self.trace.count("operator gives a damaged entry up")
+            node.rebuild("no peer has what was damaged here")
+        return bool(hopeless)
+
+    def _scrub(self) -> None:
+        """Read everything there is on every disk that was damaged, so that what is damaged is found, and made whole."""
+        damaged = [node for node in self.nodes.values() if node.is_damaged]
+        while [node for node in damaged if not node.scrub()]:
+            self._come_to_rest()
 
     def _stay_at_rest(self) -> None:
         """What is settled stays settled: without new operations there are no new compensations."""
@@ -145,14 +168,13 @@ class Cluster:
         return operations, len(self.facts.by_dot) - operations
 
     def _is_at_rest(self) -> bool:
-        regions = [node.region for node in self.nodes.values()]
-        first = regions[0]
-        assert first is not None
-        return all(
-            region is not None
-            and region.clock == first.clock == region.durable
+        regions = [node.region for node in self.nodes.values() if node.region is not None]
+        first = regions[0] if len(regions) == len(self.nodes) else None
+        return first is not None and all(
+            region.clock == first.clock == region.durable
             and not region.unsettled_count
             and not region.journal.open_count
+            and not region.mending.damaged
             for region in regions
         )
 

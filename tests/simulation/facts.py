@@ -69,6 +69,10 @@ class Facts:
         self.logs.add(entry.replica)
         return fact
 
+    def held_by(self, clock: dict[str, int]) -> list[Fact]:
+        """All entries that a clock covers."""
+        return [fact for fact in self.by_dot.values() if fact.entry.seq <= clock.get(fact.entry.replica, 0)]
+
     def covered(self, tenant: str, clock: dict[str, int]) -> list[Fact]:
         """A tenant's entries that a clock covers, in canonical order."""
         facts = [fact for fact in self.by_tenant[tenant] if fact.entry.seq <= clock.get(fact.entry.replica, 0)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from random import Random
 from typing import TYPE_CHECKING, Final, assert_never
 
 from tests.simulation.disk import SimulatedDisk
@@ -29,6 +30,7 @@ class Nemesis:
         self._network = network
         self._scheduler = scheduler
         self._trace = trace
+        self._random = Random(f"nemesis {scenario.seed}")
         self._backups: dict[Happening, SimulatedDisk] = {}
         self._is_over = False
 
@@ -118,6 +120,11 @@ class Nemesis:
             case Fault.CLOCK_FREEZE:
                 one.clock.freeze(self._scheduler.now)
                 self._at(happening.lasts, lambda: one.clock.thaw(self._scheduler.now))
+            case Fault.FLIPPED_BIT:
+                where, dots = one.disk.damage(self._random)
+                one.is_damaged = True
+                one.note(f"has a bit flipped: {where}")
+                self._cluster.damaged(one, dots)
             case Fault.REBOOT:
                 one.clock.step(int(happening.coin * _FARTHEST_STEP_BEATS * self._scenario.beat))
                 self._at(happening.other * self._scenario.tick // 4, lambda: self._reboot(one, happening))

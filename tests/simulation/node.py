@@ -13,11 +13,13 @@ from msgspec import Struct
 from ledger.admission import Refusal
 from ledger.command import Command
 from ledger.ids import Key, TenantId
+from node.audit import AuditResult, audit
 from node.links import Links
+from node.rebuild import mark, opened
 from node.region import Accepted, Region
 from node.settings import RegionSettings
-from node.store.errors import StorageError
-from node.store.kv import Overlay, Table, Write
+from node.store.errors import DamagedEntry, StorageError
+from node.store.kv import Table, Write, verified
 from node.store.rows import number_of
 from replication.codec import FrameError, decode, encode
 from replication.filed import Filed
@@ -28,7 +30,7 @@ from tests.simulation.facts import Facts
 from tests.simulation.network import Network
 from tests.simulation.scheduler import Action, Scheduler
 from tests.simulation.trace import Trace
-from tests.simulation.watch import Watch
+from tests.simulation.watch import Broken, Watch
 
 
 class Unavailable(Struct, frozen=True):
@@ -38,7 +40,9 @@ class Unavailable(Struct, frozen=True):
 
 
 Answer = Accepted | Refusal | Unavailable
+_ALL: Final = 2**30
 _PUSH_DELAY_MS: Final = 2
+_RESTART_TICKS: Final = 5
 
 Reply = Callable[[Answer], None]
 
@@ -47,7 +51,7 @@ class Flight(Struct):
     """A batch on its way to the disk."""
 
     batch: list[Write]
-    dots: list[tuple[str, int]]
+    commits: dict[bytes, list[tuple[str, int]]]
 
 
 class SimulatedNode:
@@ -114,7 +118,10 @@ class SimulatedNode:
         self._incarnation += 1
         boot = self.boot()
         self.note(f"starts as {boot}")
-        self.region = Region(self.settings, Overlay(self.disk), boot, self.now())
+        try:
+            self.region = opened(self.disk, self.disk.rows.write, self.settings, boot, self.now())
+        except StorageError as error:
+            raise Broken(f"{self.name} cannot start: {error}") from error
         self.links = Links(self.region)
         self._spy_on(self.region)
         self._watch.started(self)
@@ -131,7 +138,7 @@ class SimulatedNode:
         self.note(f"is gone: {why}")
         if self._flight is not None and flight_lands:
             self._trace.count("batch survives the crash")
-            self.disk.land(self._flight.batch, self._flight.dots)
+            self.disk.land(self._flight.batch, self._flight.commits)
         elif self._flight is not None:
             self._trace.count("batch lost in the crash")
         self.region = self.links = self._flight = None
@@ -191,10 +198,40 @@ class SimulatedNode:
 
         region.journal.add = told  # type: ignore[method-assign]
 
-    def _stops_on_damage(self, error: StorageError) -> None:
-        self._trace.count(f"stopped: {type(error).__name__}")
-        self.stop(str(error), flight_lands=False)
+    def _fail(self, error: StorageError) -> None:
+        """What the store holds is not what was written: stop, and let the next start rebuild it."""
         self._watch.failed(self, error)
+        self.count("stopped by a damaged row")
+        self.rebuild(str(error))
+
+    def rebuild(self, why: str) -> None:
+        """Stop, and let the next start rebuild the store."""
+        self.stop(why, flight_lands=True)
+        mark(self.disk.rows.write, why)
+        self._scheduler.after(_RESTART_TICKS * self._tick_ms, lambda: self.start() if self.region is None else None)
+
+    def scrub(self) -> bool:
+        """Read everything that is stored; whether all of it could be read."""
+        region, result = self.region, AuditResult()
+        assert region is not None
+        try:
+            for _ in audit(region, self.now(), result):
+                pass
+            for table in Table:
+                for key, stored in self.disk.scan(table, b"", None, _ALL) if table is not Table.LOG else ():
+                    verified(table, key, stored)
+        except DamagedEntry:
+            self.count("damaged entry found")
+            return False
+        except StorageError as error:
+            self._fail(error)
+            return False
+        if region.mending.damaged:
+            self.count("damaged entry found")
+            return False
+        if not result.ok:
+            raise Broken(f"{self.name}: the audit finds {result.findings}")
+        return True
 
     # -- requests ---------------------------------------------------------------------------------------------------
 
@@ -213,8 +250,12 @@ class SimulatedNode:
         try:
             answer = region.submit(tenant, command, key, now)
             self._watch.decided(self, tenant, command, key, answer, now)
+        except DamagedEntry as error:
+            self.count("refused: damaged entry")
+            reply(Unavailable(str(error)))
+            return
         except StorageError as error:
-            self._stops_on_damage(error)
+            self._fail(error)
             return
         if isinstance(answer, Accepted):
             commit = answer.filed.commit
@@ -228,12 +269,15 @@ class SimulatedNode:
 
         def render() -> None:
             assert self.region is not None
-            book = self.region.existing_book(tenant, self.now())
-            if book is None:
-                reply(None)
-                return
-            seen = self._watch.seen(self, book, self.now())
-            self.when_durable(book.last_commit, lambda: reply(seen))
+            try:
+                book = self.region.existing_book(tenant, self.now())
+                seen = None if book is None else self._watch.seen(self, book, self.now())
+            except DamagedEntry:
+                self.count("refused: damaged entry")
+            except StorageError as error:
+                self._fail(error)
+            else:
+                self.when_durable(0 if book is None else book.last_commit, lambda: reply(seen))
 
         self._later(0, render)
 
@@ -264,9 +308,9 @@ class SimulatedNode:
             return
         batch = self.region.seal()
         if batch:
-            commits = [number_of(key) for table, key, _ in batch if table is Table.LOG]
-            dots = [dot for commit in commits for dot in self._joined.pop(commit, [])]
-            self._flight = Flight(batch, dots)
+            # A commit that is only written again, because it was damaged, brings no new entries.
+            keys = [key for table, key, _ in batch if table is Table.LOG and number_of(key) in self._joined]
+            self._flight = Flight(batch, {key: self._joined.pop(number_of(key)) for key in keys})
             self._later(self._disk_ms, self._landed)
 
     def _landed(self) -> None:
@@ -276,7 +320,7 @@ class SimulatedNode:
         if self.fails_next is not None:
             self.stop("the commit failed", flight_lands=self.fails_next)
             return
-        self.disk.land(flight.batch, flight.dots)
+        self.disk.land(flight.batch, flight.commits)
         self._flight = None
         fresh = region.landed()
         self._watch.landed(self)
@@ -315,7 +359,7 @@ class SimulatedNode:
             self._trace.count("frame refused")
             self.links.refuse(session, error, self.now())
         except StorageError as error:
-            self._stops_on_damage(error)
+            self._fail(error)
             return
         self._kick()
         self.send_out()
@@ -347,12 +391,17 @@ class SimulatedNode:
         try:
             self.region.tick(now)
             self.links.tick(now)
+            self.send_out()
+            self._kick()
+            self._watch.ticked(self)
+        except DamagedEntry:
+            self.count("damaged entry met by a check")
         except StorageError as error:
-            self._stops_on_damage(error)
+            self._fail(error)
             return
-        self.send_out()
-        self._kick()
-        self._watch.ticked(self)
+        self.region.mending.mended, mended = 0, self.region.mending.mended
+        if mended:
+            self.count("commit mended")
         if self.region.delivery.waiting_count:
             self.count("entries waited for their causes")
         if len(self.region.books) < len(self.facts.by_tenant):

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 Fails = Callable[[Scenario], bool]
 
-CALMS: Final = ("loss", "duplication", "reordering", "garbage", "clients", "skew", "drift", "damage")
+CALMS: Final = ("loss", "duplication", "reordering", "garbage", "clients", "skew", "drift")
 """What can be switched off as a whole."""
 
 
@@ -37,7 +37,6 @@ class Reduction(Struct, frozen=True):
             clients=self._clients(scenario.clients),
             skew_ms=0 if "skew" in self.calm else scenario.skew_ms,
             drift_ppm=0 if "drift" in self.calm else scenario.drift_ppm,
-            damage=0 if "damage" in self.calm else scenario.damage,
         )
 
     def _weather(self, weather: Weather) -> Weather:

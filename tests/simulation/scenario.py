@@ -52,6 +52,8 @@ class Fault(StrEnum):
     """A wall clock is set back or forward."""
     CLOCK_FREEZE = "clock freeze"
     """A wall clock stands still."""
+    FLIPPED_BIT = "flipped bit"
+    """A stored value is no longer what was written."""
     REBOOT = "reboot"
     """A wall clock leaps ahead, soon after the machine goes down, and when it comes back the clock is right."""
 
@@ -143,8 +145,6 @@ class Scenario(Struct, frozen=True):
     disk_ms: int
     skew_ms: int
     drift_ppm: int
-    damage: int
-    """How many stored entries get a bit flipped."""
     happenings: tuple[Happening, ...]
     intents: tuple[Intent, ...]
 
@@ -186,7 +186,6 @@ def draw(seed: int) -> Scenario:
         disk_ms=random.choice([0, 1, 5, beat // 2]),
         skew_ms=random.choice([0, drift // 10, drift // 2, drift // 2, 2 * drift]),
         drift_ppm=random.choice([0, 200, 5_000]),
-        damage=random.choice([0, 0, 0, 1, 3]),
         happenings=_happenings(random, beat, duration),
         intents=_intents(random, duration, len(regions) * clients.per_region),
     )

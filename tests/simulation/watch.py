@@ -59,6 +59,9 @@ class Check:
     def disk_replaced(self, node: "SimulatedNode", before: dict[str, int], after: dict[str, int]) -> None:
         """A node that is down has lost part of what was on its disk; counts of entries by replica."""
 
+    def damaged(self, node: "SimulatedNode", dots: Sequence[tuple[str, int]]) -> None:
+        """A bit was flipped on the disk of a node, of a row with these entries in it."""
+
     def rested(self, cluster: "Cluster") -> None:
         """All is healed, everything has been exchanged, and nothing is due."""
 

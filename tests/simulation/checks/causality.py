@@ -14,15 +14,12 @@ class CausalClosure(Check):
 
     def __init__(self) -> None:
         self._applied: dict[str, dict[str, int]] = {}
-        self._places: dict[str, dict[str, tuple[int, ...]]] = {}
 
     def started(self, node: "SimulatedNode") -> None:
         assert node.region is not None
         self._applied[node.name] = dict(node.region.clock)
-        facts = node.facts.by_dot
-        for fact in facts.values():
-            if node.disk.holds(*fact.dot):
-                self._must_be_closed(node, fact, self._applied[node.name])
+        for fact in node.facts.held_by(node.region.clock):
+            self._must_be_closed(node, fact, self._applied[node.name])
 
     def applied(self, node: "SimulatedNode", fact: Fact) -> None:
         applied = self._applied[node.name]

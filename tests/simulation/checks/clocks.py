@@ -18,8 +18,8 @@ class Clocks(Check):
 
     def started(self, node: "SimulatedNode") -> None:
         assert node.region is not None
-        applied = (fact for fact in node.facts.by_dot.values() if node.disk.holds(*fact.dot))
-        self._latest[node.name] = max((fact.entry.hlc for fact in applied), default=-1)
+        held = node.facts.held_by(node.region.clock)
+        self._latest[node.name] = max((fact.entry.hlc for fact in held), default=-1)
 
     def applied(self, node: "SimulatedNode", fact: Fact) -> None:
         assert node.region is not None

@@ -4,16 +4,25 @@ Only one thing takes an entry away: every disk that held it is lost. What happen
 is missing is a broken promise.
 """
 
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from node.region import Accepted
 from replication.codec import Entries, Frame, Have, Hello
 from replication.entry import open_sealed
+from tests.simulation.disk import SimulatedDisk
+from tests.simulation.facts import Fact
 from tests.simulation.watch import Broken, Check
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
     from tests.simulation.node import Answer, SimulatedNode
+
+
+def _rests_on(fact: Fact, dots: set[tuple[str, int]]) -> bool:
+    """Whether an entry is one of these, or had seen one of them."""
+    return any(fact.clock.get(replica, 0) >= seq for replica, seq in dots)
 
 
 class Durability(Check):
@@ -22,6 +31,7 @@ class Durability(Check):
     def __init__(self) -> None:
         self.acknowledged: dict[tuple[str, int], str] = {}
         self.destroyed: set[tuple[str, int]] = set()
+        self._damaged: defaultdict[str, set[tuple[str, int]]] = defaultdict(set)
         self._cluster: Cluster
 
     def begun(self, cluster: "Cluster") -> None:
@@ -29,8 +39,24 @@ class Durability(Check):
 
     def started(self, node: "SimulatedNode") -> None:
         assert node.region is not None
-        if node.region.clock != node.disk.entries:
-            raise Broken(f"{node.name} starts with {node.region.clock}, on its disk are {node.disk.entries}")
+        clock, entries = node.region.clock, node.disk.entries
+        if clock == entries:
+            return
+        damaged = self._damaged[node.name]
+        for replica in clock.keys() | entries.keys():
+            first = clock.get(replica, 0) + 1
+            if first > entries.get(replica, 0) + 1:
+                raise Broken(f"{node.name} starts with {clock}, on its disk are {entries}")
+            if first <= entries.get(replica, 0) and not _rests_on(node.facts.by_dot[replica, first], damaged):
+                raise Broken(f"{node.name} starts without {replica}:{first}, which is on its disk, and whole")
+        # What stands behind what was damaged is still there, aside, until that has come back: if it ever does.
+        others = self._disks_but_of(node)
+        for replica, count in entries.items():
+            for seq in range(clock.get(replica, 0) + 1, count + 1):
+                if not any(disk.holds(replica, seq) for disk in others):
+                    self.destroyed.add((replica, seq))
+        node.disk.entries = dict(clock)
+        node.count("start without damaged entries")
 
     def answers(self, node: "SimulatedNode", answer: "Answer") -> None:
         if isinstance(answer, Accepted):
@@ -52,12 +78,18 @@ class Durability(Check):
                 raise Broken(f"{node.name} tells a peer of {replica}:{seq}, which is not on its disk")
 
     def disk_replaced(self, node: "SimulatedNode", before: dict[str, int], after: dict[str, int]) -> None:
-        others = [other.disk for other in self._cluster.nodes.values() if other is not node]
+        others = self._disks_but_of(node)
         for replica, count in before.items():
             for seq in range(after.get(replica, 0) + 1, count + 1):
                 if not any(disk.holds(replica, seq) for disk in others):
                     self.destroyed.add((replica, seq))
                     node.count("entry destroyed with its last disk")
+
+    def damaged(self, node: "SimulatedNode", dots: Sequence[tuple[str, int]]) -> None:
+        self._damaged[node.name].update(dots)
+
+    def _disks_but_of(self, node: "SimulatedNode") -> list[SimulatedDisk]:
+        return [other.disk for other in self._cluster.nodes.values() if other is not node]
 
     def rested(self, cluster: "Cluster") -> None:
         for dot in self.acknowledged.keys() - self.destroyed:

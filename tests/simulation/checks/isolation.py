@@ -21,8 +21,8 @@ class TenantIsolation(Check):
     def started(self, node: "SimulatedNode") -> None:
         for who in [who for who in self._seen if who[0] == node.name]:
             del self._seen[who]
-        held = (fact for fact in node.facts.by_dot.values() if node.disk.holds(*fact.dot))
-        self._counts[node.name] = Counter(fact.entry.tenant for fact in held)
+        assert node.region is not None
+        self._counts[node.name] = Counter(fact.entry.tenant for fact in node.facts.held_by(node.region.clock))
 
     def applied(self, node: "SimulatedNode", fact: Fact) -> None:
         self._counts[node.name][fact.entry.tenant] += 1
