@@ -106,18 +106,16 @@ class Peers:
 
     async def _dial_for_ever(self, peer: RegionConfig) -> None:
         pause = _FIRST_PAUSE_SECONDS
-        timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_SECONDS)
-        async with aiohttp.ClientSession(timeout=timeout) as http:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as http:
             while True:
                 if not self._node.links.peers[peer.name].is_cut:
                     linked_at = time.monotonic()
-                    try:
-                        async with http.ws_connect(
-                            f"http://{peer.peer_listen}{PATH}", max_msg_size=MAX_FRAME_BYTES + 1, compress=0
-                        ) as socket:
+                    with suppress(aiohttp.ClientError, OSError, TimeoutError):
+                        socket = await _dial(http, peer)
+                        try:
                             await self._talk(socket)
-                    except (aiohttp.ClientError, OSError, TimeoutError):
-                        pass
+                        finally:
+                            await socket.close()
                     # A link that ends soon again was not wanted at the other end: come back later.
                     if time.monotonic() - linked_at > _LONGEST_PAUSE_SECONDS:
                         pause = _FIRST_PAUSE_SECONDS
@@ -196,3 +194,9 @@ class Peers:
     def _link_set(self, peer: str) -> None:
         self._wake[peer].set()
         self._send()
+
+
+async def _dial(http: aiohttp.ClientSession, peer: RegionConfig) -> aiohttp.ClientWebSocketResponse:
+    """A link to a peer. Raises TimeoutError also if it takes the connection and then says nothing."""
+    async with asyncio.timeout(_CONNECT_SECONDS):
+        return await http.ws_connect(f"http://{peer.peer_listen}{PATH}", max_msg_size=MAX_FRAME_BYTES + 1, compress=0)

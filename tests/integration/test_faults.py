@@ -161,3 +161,18 @@ async def test_a_restore_over_a_foreign_backup_is_refused_with_the_commands_own_
         await pair.restore_backup("there", backup)
     await pair.start("there")
     assert (await pair.client("there").balance("acme")).available == 1_000
+
+
+async def test_a_peer_that_takes_connections_and_says_nothing_is_given_up_and_dialled_again(pair: LocalCluster) -> None:
+    silent: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+    server = await asyncio.start_server(lambda _, writer: silent.put_nowait(writer), "127.0.0.1", 0)
+    link = pair.link("here", "there")
+    true_target, link.target = link.target, server.sockets[0].getsockname()[:2]
+    await pair.drop("here")
+    writer = await silent.get()
+    link.target = true_target
+    await pair.client("here").debit("acme", 10)
+    await pair.converged()
+    assert await used(pair, "there") == 10
+    writer.close()
+    server.close()
