@@ -1,0 +1,67 @@
+"""All that a node can be asked about a tenant, asked: what is held can be shown, and is what the books say."""
+
+from contextlib import suppress
+
+import msgspec
+
+from ledger.account import Account
+from ledger.command import Command
+from ledger.ids import Position, TenantId
+from ledger.timeline import BEGINNING
+from node.api import replies
+from node.api.replies import OtherEntry
+from node.api.writes import WRITES
+from node.audit import canonical_books
+from node.region import Accepted, Region
+from replication.clock import MAX_HLC
+from replication.entry import hash_of, open_sealed, seal
+
+END = Position(MAX_HLC + 1, "", "", 0)
+_MOST_ENTRIES = 10_000
+_forms = (msgspec.json.Encoder().encode, msgspec.msgpack.Encoder().encode)
+
+
+def show_everything(
+    region: Region, tenant: TenantId, now: int, command: Command | None = None, answer: Accepted | None = None
+) -> None:
+    """Ask for all there is of a tenant, and compare its state with all its entries folded anew."""
+    if command is not None and answer is not None:
+        with suppress(OtherEntry):
+            _show(_reply_to(command, answer, region.settings.region))
+    book = region.existing_book(tenant, now)
+    assert book is not None
+    _show(replies.balance_fields(book.account, now))
+    _show(replies.all_lots(book.account))
+    _show(replies.debt_of(tenant, book.account))
+    for claim in list(book.account.claims.values()):
+        _show(replies.reservation_fields(tenant, claim))
+    folded = Account()
+    for filed in book.entries(BEGINNING, _MOST_ENTRIES):
+        sealed = seal(filed.entry)
+        assert open_sealed(sealed)[0] == filed.entry, "an entry that no node would take"
+        _show(replies.exported(filed, hash_of(sealed)))
+        if filed.operation is not None:
+            folded.apply(filed.operation, filed.position, filed.key, filed.request)
+    assert canonical_books(folded) == canonical_books(book.account), "not what its entries come to"
+    for report in region.reports(tenant, END, now):
+        _show(replies.conflict(report))
+        assert region.report(report.id, now) == report
+
+
+def _reply_to(command: Command, answer: Accepted, region: str) -> object:
+    """What the route of this kind of command would answer."""
+    kind = command.__struct_config__.tag
+    routes = {
+        "reserve": "reservations",
+        "capture": "capture",
+        "release": "release",
+        "debit": "debits",
+        "grant": "grants",
+    }
+    (write,) = (write for write in WRITES if write.path.rsplit("/", 1)[-1] == routes[str(kind)])
+    return write.reply(answer.filed, region)
+
+
+def _show(reply: object) -> None:
+    for encode in _forms:
+        encode(reply)

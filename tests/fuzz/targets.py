@@ -1,0 +1,227 @@
+"""What is fuzzed: each target takes any bytes, and raises when something happens with them that must not.
+
+A decoder takes what is right, and refuses the rest with the error that it declares: whatever else comes out of it is a
+finding. What it takes must come back from its encoder as it was.
+
+    frames    what a peer sends, behind its checksum
+    entries   what stands in a log, behind its hash; what is taken must be fit for the audit trail
+    rows      what stands in the store's tables: one byte for the table, then the value
+    bodies    of requests: one byte for the route and the form, then the body
+    texts     what stands in headers, paths and query strings, a line for each
+    config    cluster.toml
+    peers     a hostile peer against real regions (see `tests.fuzz.siege`)
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from conflict.report import loser_in
+from creditmesh import wire
+from ledger.command import fingerprint
+from ledger.ids import Position
+from node.api import replies
+from node.api.problems import Refused, problem_response
+from node.api.requests import (
+    Body,
+    Query,
+    clock_token,
+    idempotency_key,
+    is_msgpack,
+    place_in,
+    place_token,
+    wants_msgpack,
+)
+from node.api.router import Router
+from node.api.writes import WRITES
+from node.config import ConfigError, load
+from node.store import rows
+from node.store.errors import DamagedRow
+from node.store.kv import Table
+from replication.clock import TokenError, decode_token, encode_token
+from replication.codec import FrameError, decode, encode, with_checksum
+from replication.entry import HASH_BYTES, Malformed, open_sealed, seal
+from replication.filed import Filed
+from tests.fuzz.siege import besiege
+
+Target = Callable[[bytes], None]
+
+_json = msgspec.json.Encoder().encode
+_msgpack = msgspec.msgpack.Encoder().encode
+
+
+def frames(data: bytes) -> None:
+    """Refused with `FrameError`, or the frame that these bytes are the one form of."""
+    whole = with_checksum(data)
+    with suppress(FrameError):
+        decode(data)
+    with suppress(FrameError):
+        frame = decode(whole)
+        again = encode(frame)
+        # What is optional is checked and let go: the frame is the one without it.
+        assert again == whole or decode(again) == frame
+
+
+def resealed(body: bytes) -> bytes:
+    """An entry's bytes under the hash that they have."""
+    return body + blake2b(body, digest_size=HASH_BYTES).digest()
+
+
+def entries(data: bytes) -> None:
+    """Refused with `Malformed`, or an entry that can be shown."""
+    with suppress(Malformed):
+        open_sealed(data)
+    with suppress(Malformed):
+        sealed = resealed(data)
+        entry, digest = open_sealed(sealed)
+        assert seal(entry) == sealed
+        shown = replies.exported(Filed(entry, entry.position, {}, 1), digest)
+        assert msgspec.json.decode(_json(shown), type=wire.ExportedEntry) == msgspec.json.decode(
+            _json(msgspec.msgpack.decode(_msgpack(shown))), type=wire.ExportedEntry
+        )
+
+
+ROWS: Final[tuple[tuple[Table, Callable[[bytes], Any]], ...]] = (
+    (Table.STATES, rows.decode_state),
+    (Table.LOTS, rows.decode_lot),
+    (Table.OPEN, rows.decode_claim),
+    (Table.KEYS, rows.decode_key_use),
+    (Table.HISTORY, rows.decode_history),
+    (Table.CONFLICTS, rows.decode_contest),
+    (Table.UNSETTLED, rows.decode_place),
+    (Table.META, rows.decode_number),
+    (Table.META, rows.decode_low),
+)
+
+
+def stored_rows(data: bytes) -> None:
+    """Refused as damaged, or a row."""
+    table, decode_row = ROWS[data[0] % len(ROWS)] if data else ROWS[0]
+    with suppress(DamagedRow):
+        rows.read(decode_row, table, b"acme\0", data[1:])
+
+
+def bodies(data: bytes) -> None:
+    """Refused with a problem that can be told, or a command."""
+    if not data:
+        return
+    write = WRITES[(data[0] >> 1) % len(WRITES)]
+    packed, content = bool(data[0] & 1), data[1:]
+    try:
+        request = Body(write.request).decode(content, packed)
+    except Refused as refused:
+        _told(refused)
+    else:
+        assert Body(write.request).decode(_msgpack(request) if packed else _json(request), packed) == request
+        fingerprint(write.command(request, ("acme", "l1")))
+
+
+QUERIES: Final[tuple[type[wire.Request], ...]] = (
+    wire.ConflictsQuery, wire.ReservationsQuery, wire.EntriesQuery, wire.ExportQuery, wire.ClusterQuery,
+)  # fmt: skip
+
+
+def texts(data: bytes) -> None:
+    """Every line is refused with a problem that can be told, wherever it stands in a request, or taken."""
+    for line in data.split(b"\n")[:20]:
+        # As aiohttp hands it on.
+        text = line.decode("utf-8", "surrogateescape")
+        for read in (_key, _media, _clock, _place, _token, _path, *(Query(kind).decode for kind in QUERIES)):
+            try:
+                read(text)
+            except Refused as refused:
+                _told(refused)
+
+
+def _key(text: str) -> None:
+    key = idempotency_key(_headers(**{wire.IDEMPOTENCY_KEY: text}))
+    assert 1 <= len(key) <= 255
+    assert key.isascii()
+
+
+def _media(text: str) -> None:
+    wants_msgpack(_headers(Accept=text))
+    is_msgpack(_headers(**{"Content-Type": text}))
+
+
+def _clock(text: str) -> None:
+    assert encode_token(clock_token(text, "after")) == text
+
+
+def _place(text: str) -> None:
+    place = place_in(text, Position(0, "", "", 0))
+    assert place_in(place_token(place), Position(0, "", "", 0)) == place
+
+
+def _token(text: str) -> None:
+    with suppress(TokenError):
+        assert encode_token(decode_token(text)) == text
+
+
+def _path(text: str) -> None:
+    found = loser_in(text)
+    assert found is None or found.seq < 10**16
+    _router().find("GET", text)
+    _router().find("GET", f"/v1/conflicts/{text}")
+
+
+@cache
+def _router() -> Router:
+    async def answer(*_: object) -> web.StreamResponse:
+        raise AssertionError
+
+    router = Router()
+    for path in ("/v1/conflicts/{conflict}", "/v1/tenants/{tenant}/lots/{lot}", "/v1/conflicts", "/healthz"):
+        router.add("GET", path, answer)
+    return router
+
+
+def _headers(**named: str) -> CIMultiDictProxy[str]:
+    return CIMultiDictProxy(CIMultiDict(named))
+
+
+def _told(refused: Refused) -> None:
+    body = problem_response(refused, "us-east").body
+    assert isinstance(body, bytes)
+    problem = msgspec.json.decode(body, type=wire.Problem)
+    assert problem.status in (400, 404, 415)
+    assert problem.detail
+
+
+def config(data: bytes) -> None:
+    """Refused in one line, or a configuration for each of its regions."""
+    path = _scratch() / "cluster.toml"
+    path.write_bytes(data)
+    with suppress(ConfigError):
+        found = load(path)
+        for region in found.regions:
+            assert found.node(region.name).settings.region == region.name
+
+
+@cache
+def _scratch() -> Path:
+    place = TemporaryDirectory(prefix="creditmesh-fuzz-")
+    _kept.append(place)
+    return Path(place.name)
+
+
+_kept: Final[list[TemporaryDirectory[str]]] = []
+"""Directories that are there until the process ends."""
+
+TARGETS: Final[dict[str, Target]] = {
+    "frames": frames,
+    "entries": entries,
+    "rows": stored_rows,
+    "bodies": bodies,
+    "texts": texts,
+    "config": config,
+    "peers": besiege,
+}
