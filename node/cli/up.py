@@ -18,7 +18,7 @@ from node.config import ChaosSection, ClusterConfig, load
 
 LANE_STYLES = ("cyan", "magenta", "yellow", "green", "blue")
 
-Chaos = Annotated[bool, typer.Option("--chaos", help="Let `creditmesh chaos` cut links. Never in production.")]
+Chaos = Annotated[bool, typer.Option("--chaos", help="Let `creditmesh chaos` break things. Never in production.")]
 
 
 def add_to(app: typer.Typer) -> None:
