@@ -180,6 +180,8 @@ class Query(Generic[RequestT]):
 
     def decode(self, query: str) -> RequestT:
         """The request in a query string. Raises `Refused`."""
+        if not query.isascii():
+            raise invalid("query", "must have what is not ASCII percent-encoded")
         try:
             pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS) if query else []
         except ValueError:

@@ -213,6 +213,12 @@ def test_a_query_is_read_by_the_types_of_its_parameters() -> None:
     assert not Query(wire.ClusterQuery).decode("digest=false").digest
 
 
+def test_a_query_that_is_not_percent_encoded_is_refused() -> None:
+    for query in ("tenant=é", "\udcff=1", "tenant=\udcff"):
+        with pytest.raises(Refused, match="percent-encoded"):
+            Query(wire.ConflictsQuery).decode(query)
+
+
 @pytest.mark.parametrize(
     ("query", "field"),
     [
