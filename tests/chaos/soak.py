@@ -35,8 +35,8 @@ from tests.chaos.faults import Faults, Hand, Say
 from tests.chaos.load import Load
 
 REGIONS: Final = ("ap-south", "eu-west", "us-east")
-CLIENTS: Final = 5
-PAUSE_S: Final = 0.15
+CLIENTS: Final = 4
+PAUSE_S: Final = 0.5
 REST_S: Final = 60.0
 ALARMS_EVERY_S: Final = 1.0
 FORBIDDEN: Final = frozenset(
@@ -53,8 +53,8 @@ checkpoint_after_ms = 300
 max_clock_drift_ms = 3000
 
 [replication]
-page_entries = 50
-window_entries = 200
+page_entries = 200
+window_entries = 1000
 
 [memory]
 tenants_in_memory = 5
