@@ -87,7 +87,7 @@ def _inspect_live(data: Path, ours: Mapping[bytes, bytes]) -> None:
     """Look into a file that may be written to: what is found wrong once may have been in the middle of a change."""
     for attempt in range(_TRIES):
         try:
-            inspect(data, ours)
+            inspect(data, ours, at_rest=False)
             return
         except StorageError:
             if attempt == _TRIES - 1:

@@ -9,6 +9,7 @@ Who does what, and why:
 - `done` is called in the writer thread, when the batch is durable and the next transaction is begun.
 - The map grows in the writer thread between two transactions. Reads that would begin meanwhile wait; one that is
   caught in the middle fails inside LMDB, and is done again: so reads need no lock.
+- What is not there is an answer, too: the rows on both sides of it are held against their checksums.
 - The first unexplained error is the last thing that the store says: after a failed write nobody knows what is on disk.
 """
 
@@ -20,16 +21,21 @@ from mmap import PAGESIZE
 from pathlib import Path
 from queue import SimpleQueue
 from threading import RLock, Thread
-from typing import NamedTuple, NoReturn, TypeAlias
+from typing import Final, NamedTuple, NoReturn, TypeAlias
 
 import lmdb
 
 from node.store.directory import DATA_FILE, take
 from node.store.errors import DiskFull, StorageError
-from node.store.kv import Row, Table, Write
+from node.store.kv import Row, Table, Write, verified
 from node.store.lmdb_file import ENGINE, create, explained, identity, inspect, open_tables
 
 Done: TypeAlias = Callable[[StorageError | None], None]
+
+
+_ABSENCE_SHOWS: Final = frozenset({Table.META, Table.LOG})
+"""Tables in which nobody takes a row's absence for an answer: commits are numbered without gaps, and what `META` lacks
+is begun anew or stands there twice."""
 
 
 class _Order(NamedTuple):
@@ -91,16 +97,26 @@ class LmdbDisk:
             opened.pop_all()
 
     def get(self, table: Table, key: bytes) -> bytes | None:
-        """The value in the last committed state, or None."""
+        """The value in the last committed state, or None. Raises DamagedRow if a row may be there under another key."""
         try:
-            with self._begin(self._tables[table]) as txn:
-                return txn.get(key)
+            return self._get(table, key)
         except lmdb.Error:
-            with self._undisturbed(), self._begin(self._tables[table]) as txn:
-                return txn.get(key)
+            with self._undisturbed():
+                return self._get(table, key)
+
+    def _get(self, table: Table, key: bytes) -> bytes | None:
+        with self._begin(self._tables[table]) as txn:
+            value = txn.get(key)
+            if value is None and table not in _ABSENCE_SHOWS:
+                with txn.cursor() as cursor:
+                    _vouch_for_gap(table, cursor, cursor.set_range(key))
+            return value
 
     def scan(self, table: Table, start: bytes, stop: bytes | None, limit: int, reverse: bool = False) -> list[Row]:
-        """The first `limit` rows of [start, stop), or the last ones, greatest first. No `stop`: to the end."""
+        """The first `limit` rows of [start, stop), or the last ones, greatest first. No `stop`: to the end.
+
+        Raises DamagedRow if a row may be missing at an end of a range that has two.
+        """
         assert limit > 0
         try:
             return self._scan(table, start, stop, limit, reverse)
@@ -110,13 +126,18 @@ class LmdbDisk:
 
     def _scan(self, table: Table, start: bytes, stop: bytes | None, limit: int, reverse: bool) -> list[Row]:
         with self._begin(self._tables[table]) as txn, txn.cursor() as cursor:
+            if stop is not None:
+                _vouch_for_gap(table, cursor, cursor.set_range(stop if reverse else start))
             if reverse:
                 there = cursor.last() if stop is None or not cursor.set_range(stop) else cursor.prev()
-                backwards = islice(cursor.iterprev(), limit) if there else iter(())
-                return list(takewhile(lambda row: row[0] >= start, backwards))
-            there = cursor.set_range(start) if start else cursor.first()
-            onwards = islice(cursor.iternext(), limit) if there else iter(())
-            return list(onwards if stop is None else takewhile(lambda row: row[0] < stop, onwards))
+                onwards = takewhile(lambda row: row[0] >= start, cursor.iterprev() if there else ())
+            else:
+                there = cursor.set_range(start) if start else cursor.first()
+                onwards = takewhile(lambda row: stop is None or row[0] < stop, cursor.iternext() if there else ())
+            rows = list(islice(onwards, limit))
+            if stop is not None and len(rows) < limit and cursor.key():
+                verified(table, *cursor.item())
+            return rows
 
     @contextmanager
     def _undisturbed(self) -> Iterator[None]:
@@ -285,6 +306,18 @@ class LmdbDisk:
     def _refused(self) -> StorageError:
         assert self._refusal is not None
         return type(self._refusal)(*self._refusal.args)
+
+
+def _vouch_for_gap(table: Table, cursor: "lmdb.Cursor[bytes]", is_at_next: bool) -> None:
+    """See that the rows on both sides of a gap are what was written.
+
+    LMDB finds a key among its neighbours. If a bit of it has flipped it stands where it stood, as another key, next to
+    the place where it is looked for; so whoever says that a row is not there looks at those two.
+    """
+    if is_at_next:
+        verified(table, *cursor.item())
+    if cursor.prev() if is_at_next else cursor.last():
+        verified(table, *cursor.item())
 
 
 def _whole_pages(size: int) -> int:

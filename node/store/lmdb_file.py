@@ -2,18 +2,19 @@
 
 import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from mmap import PAGESIZE
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import lmdb
-from lmdb.verify import VerifyError, verify
 
 from node.store.directory import DATA_FILE, NO_ROOM, UNFINISHED_FILE, sync_directory
 from node.store.errors import DamagedRow, DamagedStore, DirectoryUnreadable, DiskFull, ForeignDirectory, StorageError
 from node.store.kv import Table, checked, verified
+from node.store.pages import Misshapen, check_pages
 
+_OURS: Final = frozenset(table.encode() for table in Table)
 ENGINE: Final = 0  # LMDB 0.9's file format, whatever LMDB_DEFAULT_LIB_VERSION says
 FORMAT: Final = b"2"  # of what is in the tables; 1 had no checksums
 _FORMAT_KEY: Final = b"store/format"
@@ -28,7 +29,6 @@ _DAMAGED: Final = (
     lmdb.PageNotFoundError,
     lmdb.BadTxnError,  # what a fresh read transaction says when the tree's root makes no sense
 )
-_problems = cast(Callable[[Path], list[str]], verify)  # untyped in py-lmdb
 
 
 def identity(cluster: str, region: str) -> dict[bytes, bytes]:
@@ -66,38 +66,43 @@ def open_tables(env: lmdb.Environment, ours: Mapping[bytes, bytes]) -> "dict[Tab
     return tables
 
 
-def inspect(data: Path, ours: Mapping[bytes, bytes]) -> None:
-    """Look into a data file without changing it. Raises DamagedStore or ForeignDirectory if it is not ours, whole."""
+def inspect(data: Path, ours: Mapping[bytes, bytes], *, at_rest: bool = True) -> None:
+    """Look into a data file without changing it. Raises DamagedStore or ForeignDirectory if it is not ours, whole.
+
+    All pages are looked at if nobody writes to it meanwhile: before LMDB sees them, which trusts them.
+    """
     if data.stat().st_size == 0:
         raise _damaged(data, "it is empty")  # which it never was since it has its name
+    tables = _tables_in(data) if at_rest else _OURS
     theirs: dict[bytes, bytes | None] = {}
     try:
-        with lmdb.open(
-            str(data), subdir=False, readonly=True, lock=False, create=False, max_dbs=1, lib_version=ENGINE
-        ) as env:
-            _refuse_cut_off(env, data)
-            with env.begin() as txn:
-                meta = env.open_db(Table.META.encode(), txn=txn, create=False)
-                theirs = {key: txn.get(key, db=meta) for key in ours}
+        with (
+            lmdb.open(
+                str(data), subdir=False, readonly=True, lock=False, create=False, max_dbs=1, lib_version=ENGINE
+            ) as env,
+            env.begin() as txn,
+        ):
+            meta = env.open_db(Table.META.encode(), txn=txn, create=False)
+            theirs = {key: txn.get(key, db=meta) for key in ours}
     except (lmdb.NotFoundError, lmdb.IncompatibleError):
         pass  # no table of that name: theirs stays empty
     except lmdb.Error as error:
         raise explained(error, data) from error
+    strange = tables - _OURS
+    if strange and len(strange) < len(tables) and (theirs or Table.META.encode() not in tables):
+        raise _damaged(data, f"it has a table {min(strange).decode(errors='replace')!r}")
     _refuse_foreign(data, theirs, ours)
 
 
-def _refuse_cut_off(env: lmdb.Environment, data: Path) -> None:
-    """Reading a mapped page that the file does not have kills the process, so this must be known before."""
-    pages = env.info()["last_pgno"] + 1
-    if data.stat().st_size >= pages * env.stat()["psize"]:
-        return
-    # The last pages may be missing rightly, if they were freed before they were ever written: look at every page.
+def _tables_in(data: Path) -> frozenset[bytes]:
     try:
-        problems = _problems(data)
-    except VerifyError as error:
-        problems = [str(error)]
-    if problems:
-        raise _damaged(data, f"it is cut off: {problems[0]}")
+        return check_pages(data)
+    except Misshapen as error:
+        if error.tables.isdisjoint(_OURS) and error.tables:
+            raise _not_ours(data) from error
+        raise _damaged(data, str(error)) from error
+    except OSError as error:
+        raise explained(error, data) from error
 
 
 def _refuse_foreign(data: Path, theirs: Mapping[bytes, bytes | None], ours: Mapping[bytes, bytes]) -> None:
@@ -105,7 +110,7 @@ def _refuse_foreign(data: Path, theirs: Mapping[bytes, bytes | None], ours: Mapp
     for what, key in (("format", _FORMAT_KEY), ("cluster", _CLUSTER_KEY), ("region", _REGION_KEY)):
         found = theirs.get(key)
         if found is None:
-            raise ForeignDirectory(f"{path}: holds another program's LMDB file; name an empty or a new directory")
+            raise _not_ours(data)
         if found == ours[key]:
             continue
         if key == _FORMAT_KEY:
@@ -122,6 +127,10 @@ def _refuse_foreign(data: Path, theirs: Mapping[bytes, bytes | None], ours: Mapp
             f"{path}: holds a store of {what} {names[0]!r}, not of {names[1]!r};"
             f" name the directory that belongs to this {what}"
         )
+
+
+def _not_ours(data: Path) -> ForeignDirectory:
+    return ForeignDirectory(f"{data.parent}: holds another program's LMDB file; name an empty or a new directory")
 
 
 def explained(error: lmdb.Error | OSError, data: Path) -> StorageError:

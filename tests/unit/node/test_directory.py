@@ -110,8 +110,19 @@ def test_the_store_of_another_cluster_or_region_is_refused_with_both_names(path:
 
 def test_a_store_in_another_format_is_refused_with_both_formats(path: Path) -> None:
     with closing(store(path)) as disk:
-        disk.commit_now([(Table.META, b"store/format", b"2")])
-    with pytest.raises(ForeignDirectory, match=r"store of format '2', not of '1'"):
+        disk.commit_now([(Table.META, b"store/format", b"1")])
+    with pytest.raises(ForeignDirectory, match=r"store of format '1', this program has format '2'; start with an empty"):
+        store(path)
+
+
+@pytest.mark.parametrize("what", ["cluster", "region"])
+def test_a_store_that_no_longer_says_whose_it_is_is_damaged_and_not_somebody_elses(path: Path, what: str) -> None:
+    with closing(store(path)) as disk:
+        key = f"store/{what}".encode()
+        name = disk.get(Table.META, key)
+        assert name is not None
+        disk.commit_now([(Table.META, key, bytes([name[0] ^ 1]) + name[1:])])
+    with pytest.raises(DamagedStore, match=f"does not say which {what} it is of.*restore a backup"):
         store(path)
 
 

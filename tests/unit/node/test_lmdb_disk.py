@@ -13,7 +13,7 @@ import lmdb
 import pytest
 
 from node.store.errors import DamagedStore, DiskFull, StorageError
-from node.store.kv import MAX_KEY_BYTES, Table, Write
+from node.store.kv import MAX_KEY_BYTES, Table, Write, checked
 from node.store.lmdb_disk import LmdbDisk
 
 PAGE = 4096
@@ -28,8 +28,12 @@ def number(n: int) -> bytes:
     return n.to_bytes(8, "big")
 
 
+def value(n: int, size: int = 100) -> bytes:
+    return checked(Table.LOG, number(n), b"%d" % n * size)
+
+
 def numbered(numbers: Sequence[int], size: int = 100) -> list[Write]:
-    return [(Table.LOG, number(n), b"%d" % n * size) for n in numbers]
+    return [(Table.LOG, number(n), value(n, size)) for n in numbers]
 
 
 def numbers_in(disk: LmdbDisk) -> list[int]:
@@ -166,7 +170,7 @@ def busy_readers(disk: LmdbDisk) -> Iterator[None]:
     wrong: SimpleQueue[object] = SimpleQueue()
 
     def get() -> bool:
-        return disk.get(Table.LOG, number(7)) == b"7" * 100
+        return disk.get(Table.LOG, number(7)) == value(7)
 
     def scan() -> bool:
         return len(disk.scan(Table.LOG, b"", number(100), 1000)) == 100
@@ -215,7 +219,7 @@ def test_a_batch_that_is_larger_than_the_map_is_not_lost_whoever_reads_meanwhile
     with closing(store(path, map_bytes=SMALL_MAP)) as disk:
         disk.commit_now(numbered(range(100)))
         with busy_readers(disk):
-            disk.commit_now([(Table.LOG, number(n), b"v" * 100_000) for n in range(100, 200)])
+            disk.commit_now(numbered(range(100, 200), size=30_000))
             disk.commit_now(numbered([200]))
         assert numbers_in(disk) == list(range(201))
         assert disk.size_bytes() > 20 * SMALL_MAP
