@@ -9,15 +9,18 @@ node is starting. Every killed node is started again on what is on its disk.
 import argparse
 import asyncio
 import random
+import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from creditmesh.checker import examine
+from creditmesh.errors import CreditmeshError
 from creditmesh.history import Ending
 from creditmesh.testing import ClusterFailure, LocalCluster
 from tests.chaos.load import Load
@@ -133,9 +136,11 @@ def main() -> int:
     root = Path(tempfile.mkdtemp(prefix="creditmesh-kills-"))
     try:
         outcome = asyncio.run(run(options.cycles, options.seed, root))
-    except ClusterFailure as failure:
-        print(f"seed {options.seed}: {failure}\nnodes and logs are in {root}")
-        return 1
+    except* (ClusterFailure, CreditmeshError, TimeoutError) as failures:
+        for failure in failures.exceptions:
+            traceback.print_exception(failure)
+        print(f"NOT WELL: seed {options.seed}; nodes and logs are in {root}")
+        sys.exit(1)
     print(
         f"seed {options.seed}: {outcome.kills.total()} kills in {outcome.seconds:.0f} s"
         f" ({outcome.kills['serving']} of nodes that served, {outcome.kills['starting']} of nodes that started);"
@@ -145,8 +150,11 @@ def main() -> int:
     )
     for finding in outcome.findings:
         print(finding)
-    print(f"nodes and logs are in {root}")
-    return bool(outcome.findings)
+    if outcome.findings:
+        print(f"NOT WELL: nodes and logs are in {root}")
+        return 1
+    shutil.rmtree(root)
+    return 0
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -224,9 +225,11 @@ def main() -> int:
     again = f"python -m tests.chaos.soak --minutes {options.minutes:g} --seed {options.seed}"
     try:
         summary = asyncio.run(soak(60 * options.minutes, options.seed, root, say))
-    except (ClusterFailure, CreditmeshError, TimeoutError, ExceptionGroup) as failure:
-        print(f"{failure!r}\nNOT WELL: nodes and logs are in {root}; the same faults again: {again}")
-        raise
+    except* (ClusterFailure, CreditmeshError, TimeoutError) as failures:
+        for failure in failures.exceptions:
+            traceback.print_exception(failure)
+        print(f"NOT WELL: seed {options.seed}; nodes and logs are in {root}; the same faults again: {again}")
+        sys.exit(1)
     print("\n".join(summary.lines()))
     if summary.is_well:
         shutil.rmtree(root)
