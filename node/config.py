@@ -214,6 +214,8 @@ def _read(path: Path) -> _File:
         raise ConfigError(f"{path}: not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not TOML: nested too deeply") from None
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {_fault(str(error))}") from None
 

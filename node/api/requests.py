@@ -216,6 +216,8 @@ def _takes(kind: inspect.Type, wanted: type[inspect.Type]) -> bool:
 
 _AT: Final = re.compile(r" - at `(?:key in )?\$\.?(?P<at>[^`]*)`$")
 _KEYED: Final = re.compile(r"^Object (?P<what>contains unknown|missing required) field `(?P<key>.*?)`( - at |$)", re.S)
+_MOST_QUOTED: Final = 200
+"""Characters of a field's name that a refusal says back: a body may be one long name."""
 _KEY_RULES: Final = {"contains unknown": "is not known", "missing required": "is required"}
 
 
@@ -224,7 +226,7 @@ def fault(error: msgspec.ValidationError, whole: str) -> Refused:
     message = str(error)
     keyed = _KEYED.match(message)
     if keyed is not None:
-        return invalid(keyed["key"], _KEY_RULES[keyed["what"]])
+        return invalid(keyed["key"][:_MOST_QUOTED], _KEY_RULES[keyed["what"]])
     found = _AT.search(message)
     rule = message if found is None else message[: found.start()]
     if isinstance(error.__cause__, ValueError):

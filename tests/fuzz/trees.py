@@ -74,7 +74,7 @@ _packer = msgpack.Packer(unicode_errors="surrogateescape")
 
 
 def mutate(data: bytes, rng: Random, times: int = 1) -> bytes:
-    """`data` with something wrong in `times` places; what is no msgpack, or too large or deep for it, has bytes changed."""
+    """`data` with something wrong in `times` places; what is no msgpack, or too deep, has bytes changed."""
     try:
         tree = read(data)
         for _ in range(times):

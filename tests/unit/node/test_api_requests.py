@@ -149,6 +149,12 @@ def test_a_bad_body_is_told_the_field_and_the_rule(body: str, field: str, rule: 
     assert caught.value.detail == f"{field} {caught.value.fields['rule']}"
 
 
+def test_a_name_as_long_as_the_body_is_not_said_back_whole() -> None:
+    with pytest.raises(Refused) as caught:
+        Body(wire.ReserveRequest).decode(b'{"' + 100_000 * b"k" + b'":1}', packed=False)
+    assert caught.value.fields["field"] == 200 * "k"
+
+
 def test_a_rule_between_fields_names_the_first() -> None:
     with pytest.raises(Refused) as caught:
         Body(wire.GrantRequest).decode(b'{"amount": 1, "starts_at": 6, "expires_at": 5}', packed=False)

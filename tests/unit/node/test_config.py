@@ -116,6 +116,7 @@ def test_a_region_that_the_file_does_not_name_is_an_error_that_lists_those_it_do
     ("text", "complaint"),
     [
         ("[cluster\n", r"not TOML: .*line 1"),
+        ("a = " + 5000 * "[", r"not TOML: nested too deeply"),
         ("", r"cluster: missing"),
         (CLUSTER, r"region: missing"),
         (CLUSTER + "region = []\n", r"cluster\.region: unknown key"),
