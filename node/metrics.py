@@ -33,6 +33,10 @@ class Gauges(Struct, frozen=True, kw_only=True):
     """Reservations of this region that lapsed: their jobs neither renewed nor ended them."""
     forks: int
     """Logs found to have two continuations."""
+    damaged_commits: int
+    """Commits of the journal that cannot be read at present."""
+    mended_commits: int
+    """Those that could not, and were made whole again."""
     debt_outstanding: int
     """Credit that tenants owe, all together, as a number of at least 0."""
     negative_balances: int
@@ -165,6 +169,12 @@ class Metrics(Collector):
             "creditmesh_orphaned_holds", "Reservations of this region that lapsed", now.orphaned_holds
         )
         yield CounterMetricFamily("creditmesh_forks", "Logs found with two continuations", now.forks)
+        yield CounterMetricFamily(
+            "creditmesh_mended_commits", "Damaged commits of the journal, whole again", now.mended_commits
+        )
+        yield GaugeMetricFamily(
+            "creditmesh_damaged_commits", "Commits of the journal that cannot be read", now.damaged_commits
+        )
         yield GaugeMetricFamily("creditmesh_debt_outstanding_credits", "Credit owed", now.debt_outstanding)
         yield GaugeMetricFamily(
             "creditmesh_negative_balance_tenants", "Tenants that owe more than they have", now.negative_balances

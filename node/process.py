@@ -10,6 +10,8 @@ import secrets
 import signal
 import socket
 import sys
+import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -21,10 +23,9 @@ from node.api import build_server
 from node.clock import WallClock
 from node.config import Address, NodeConfig
 from node.peers import Peers
-from node.region import Region
+from node.rebuild import mark, opened
 from node.runtime import Node
-from node.store.errors import StorageError
-from node.store.kv import Overlay
+from node.store.errors import DamagedRows, StorageError
 from node.store.lmdb_disk import LmdbDisk
 
 EXIT_OK: Final = 0
@@ -32,6 +33,7 @@ EXIT_FAILED: Final = 1
 _BACKLOG: Final = 1024
 _SHUTDOWN_SECONDS: Final = 5.0
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+_PROGRESS_SECONDS: Final = 2.0
 _SWITCH_SECONDS: Final = 0.0002
 
 log = structlog.get_logger()
@@ -72,12 +74,14 @@ async def _serve(config: NodeConfig) -> int:
         )
         stack.callback(disk.close)
         clock = WallClock()
-        region = Region(config.settings, Overlay(disk), new_boot(clock.now_ms()), clock.now_ms())
+        region = opened(
+            disk, disk.commit_now, config.settings, new_boot(clock.now_ms()), clock.now_ms(), _told(config.region.name)
+        )
         node = Node(config, region, disk, clock)
         peers = Peers(node)
         _tune()
         node.start()
-        stack.push_async_callback(node.stop)
+        stack.push_async_callback(_stop, node, disk)
         await _run_site(
             stack, web.AppRunner(peers.app(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS), listening_peers
         )
@@ -92,6 +96,32 @@ async def _serve(config: NodeConfig) -> int:
             entries=sum(region.clock.values()),
         )
         return await _until_told_to_stop(node)
+
+
+async def _stop(node: Node, disk: LmdbDisk) -> None:
+    """Stop the node; if damaged rows have stopped it, let its next start rebuild them."""
+    await node.stop()
+    failure = node.committer.failure
+    if failure.done() and isinstance(failure.result(), DamagedRows):
+        try:
+            async with asyncio.timeout(_SHUTDOWN_SECONDS):
+                await node.committer.idle()
+            mark(disk.commit_now, str(failure.result()))
+        except (StorageError, TimeoutError) as error:
+            log.error("cannot mark the store for a rebuild", region=node.name, error=str(error))
+
+
+def _told(region: str) -> Callable[[str], None]:
+    """Logs how far a rebuild is, now and then."""
+    told_at = 0.0
+
+    def progress(so_far: str) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at >= _PROGRESS_SECONDS or so_far.startswith("rebu"):
+            told_at = time.monotonic()
+            log.warning("rebuild", region=region, progress=so_far)
+
+    return progress
 
 
 async def _until_told_to_stop(node: Node) -> int:

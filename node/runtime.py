@@ -23,7 +23,7 @@ from ledger.admission import Refusal
 from ledger.command import Command
 from ledger.ids import Key, TenantId
 from node.alarms import Alarm, AlarmKind
-from node.api.facade import Unavailable
+from node.api.facade import NothingDone, Unavailable
 from node.audit import AuditResult, audit
 from node.book import LedgerBook
 from node.clock import WallClock
@@ -31,7 +31,7 @@ from node.config import NodeConfig
 from node.links import Links
 from node.metrics import Gauges, Metrics
 from node.region import Accepted, Region
-from node.store.errors import StorageError
+from node.store.errors import DamagedEntry, StorageError
 from node.store.lmdb_disk import LmdbDisk
 from replication.clock import VectorClock, descends, encode_token, essential, merge, ms_of
 from replication.entry import open_sealed
@@ -95,6 +95,8 @@ class Committer:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._begun_at = 0.0
         self.failure: asyncio.Future[Exception] = self._loop.create_future()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.on_durable: Callable[[list[bytes]], None] = lambda _: None
 
     @property
@@ -112,6 +114,10 @@ class Committer:
         self._waiting.append((commit, future))
         self.kick()
         await future
+
+    async def idle(self) -> None:
+        """Return when nothing is at the disk."""
+        await self._idle.wait()
 
     def kick(self) -> None:
         """Commit what there is, after whatever else is ready to run has joined the batch."""
@@ -141,6 +147,7 @@ class Committer:
             if not batch:
                 return
             self._busy = True
+            self._idle.clear()
             self._begun_at = time.perf_counter()
             self._disk.commit(batch, self._done)
             if count:
@@ -154,6 +161,7 @@ class Committer:
 
     def _landed(self, error: StorageError | None) -> None:
         self._busy = False
+        self._idle.set()
         if error is not None:
             self.fail(error)
             return
@@ -193,6 +201,7 @@ class Node:
         self._moved = asyncio.Event()
         self._fresh: list[bytes] = []
         self._is_push_due = False
+        self._damage_told = (0, 0)
         self._ticking: asyncio.Task[None] | None = None
         self.committer.on_durable = self._became_durable
 
@@ -222,6 +231,7 @@ class Node:
                     checked_at = time.monotonic()
                     self._low_on_disk = self._disk.free_bytes() < self.config.store.min_free_bytes
                     self.metrics.observe(self._gauges())
+                    self._tell_of_damage()
                 now = self.wall_ms()
                 self.region.tick(now)
                 self.links.tick(now)
@@ -231,6 +241,14 @@ class Node:
             self.on_outgoing()
             self.committer.kick()
             await asyncio.sleep(TICK_SECONDS)
+
+    def _tell_of_damage(self) -> None:
+        """Log that commits of the journal were found damaged, or are whole again."""
+        mending = self.region.mending
+        damage = mending.damaged, mending.mended
+        if damage != self._damage_told:
+            self._damage_told = damage
+            log.warning("journal", region=self.name, damaged_commits=damage[0], mended_commits=damage[1])
 
     def _became_durable(self, fresh: list[bytes]) -> None:
         """Something landed: wake who waits for it, and after a moment, in which more may land, tell the peers."""
@@ -260,6 +278,8 @@ class Node:
             raise Unavailable("; ".join(self.not_ready()))
         try:
             outcome = self.region.submit(tenant, command, key, self.wall_ms())
+        except DamagedEntry as error:
+            raise NothingDone(_waits_for(error)) from None
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the end
             raise self._stopped_by(error) from None
         if isinstance(outcome, Accepted):
@@ -296,6 +316,8 @@ class Node:
     def _fail_stop(self) -> Iterator[None]:
         try:
             yield
+        except DamagedEntry as error:
+            raise NothingDone(_waits_for(error)) from None
         except StorageError as error:
             raise self._stopped_by(error) from None
 
@@ -335,21 +357,29 @@ class Node:
     async def export(self, after: VectorClock) -> AsyncIterator[tuple[Filed, bytes]]:
         """Every durable entry that `after` does not imply, with its hash, causes before consequences."""
         await self._all_durable()
+        journal = self.region.journal
         known = dict(after)
-        for replica, count in after.items():
-            # Whoever has applied an entry has applied all that it had seen; tokens leave that out.
-            last = self.region.journal.find(replica, count)
-            known = known if last is None else merge(known, last.others)
+        with self._fail_stop():
+            for replica, count in after.items():
+                # Whoever has applied an entry has applied all that it had seen; tokens leave that out.
+                last = journal.find(replica, count)
+                known = known if last is None else merge(known, last.others)
         held = dict(self.region.durable)
         clocks: dict[str, VectorClock] = {}
-        while page := self.region.journal.page(held, known, _EXPORTED_AT_ONCE, _EXPORTED_BYTES_AT_ONCE):
+        while not descends(known, held):
+            with self._fail_stop():
+                page = journal.page(held, known, _EXPORTED_AT_ONCE, _EXPORTED_BYTES_AT_ONCE)
+                for replica, seq, _ in page:
+                    if replica not in clocks:
+                        found = journal.find(replica, seq)
+                        assert found is not None
+                        clocks[replica] = found.others
+            if not page:
+                raise NothingDone(_waits_for("some of the entries that are left cannot be read"))
             for replica, seq, sealed in page:
                 entry, digest = open_sealed(sealed)
-                if replica not in clocks:
-                    found = self.region.journal.find(replica, seq)
-                    assert found is not None
-                    clocks[replica] = found.others
-                elif entry.delta:
+                if entry.delta:
+                    # Of the first entry of a log it changes nothing.
                     clocks[replica] = {**clocks[replica], **entry.delta}
                 known[replica] = seq
                 yield Filed(entry, entry.position, clocks[replica], 0), digest
@@ -418,6 +448,8 @@ class Node:
             conflicts=region.counts.conflicts,
             orphaned_holds=region.counts.lapsed,
             forks=region.alarms.count(AlarmKind.FORK),
+            damaged_commits=region.mending.damaged,
+            mended_commits=region.mending.mended,
             debt_outstanding=sum(debts.values()),
             negative_balances=len(debts),
             replication_lag_entries={peer.region: missing(region.clock, peer.has) for peer in peers},
@@ -433,6 +465,10 @@ class Node:
             },
             queue_depth={"commit": self.committer.queue_depth, "delivery": region.delivery.waiting_count},
         )
+
+
+def _waits_for(damage: DamagedEntry | str) -> str:
+    return f"{damage}; it is being fetched from the peers again: ask later, or ask another region"
 
 
 def missing(here: VectorClock, there: VectorClock) -> int:

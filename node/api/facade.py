@@ -27,6 +27,10 @@ class Unavailable(Exception):
     """The node cannot do what was asked of it; says why. A write may or may not be on disk all the same."""
 
 
+class NothingDone(Unavailable):
+    """As `Unavailable`, and nothing was written: asking again, later, does no harm."""
+
+
 class RegionView(Protocol):
     """The region's state, for as long as a `render` runs."""
 

@@ -28,7 +28,7 @@ from ledger.command import (
 )
 from ledger.ids import ClaimId, LotId, TenantId
 from node.api.description import Description, Route, replied_by, told_by
-from node.api.facade import Node, Unavailable
+from node.api.facade import Node, NothingDone, Unavailable
 from node.api.problems import Refused, invalid, not_ready, refused_by_ledger
 from node.api.replies import (
     EntryReply,
@@ -186,6 +186,8 @@ def write_handler(node: Node, write: Write[Any]) -> Handler:
             raise not_ready("; ".join(reasons))
         try:
             answer = await node.submit(TenantId(ids[0]), command, key)
+        except NothingDone:
+            raise
         except Unavailable as error:
             # Not "not ready": that would promise that nothing was written.
             raise Refused(ProblemKind.INTERNAL, f"{error}; the request may stand: ask again under its key") from None

@@ -10,7 +10,7 @@ from creditmesh import wire
 from creditmesh.wire import ProblemKind
 from ledger.admission import Reason, Refusal
 from ledger.command import Command
-from node.api.facade import Unavailable
+from node.api.facade import NothingDone, Unavailable
 from node.api.problems import TITLES, refused_by_ledger
 from tests.unit.node.in_process import HOUR, Browser, InProcessNode, browsing, config, refused
 
@@ -85,6 +85,16 @@ async def test_a_write_whose_commit_failed_is_not_called_unaccepted(east: Browse
     answer = await east.post("/v1/tenants/acme/grants", {"amount": 5, "expires_at": 2**48 - 1})
     problem = refused(answer, ProblemKind.INTERNAL)
     assert problem.detail.startswith("the store has failed: disk is gone; the request may stand")
+
+
+async def test_a_write_that_came_to_nothing_may_be_asked_again(east: Browser) -> None:
+    def fail(_: Command) -> None:
+        raise NothingDone("commit 7 of the journal is not what was written")
+
+    east.node.on_submit = fail
+    answer = await east.post("/v1/tenants/acme/grants", {"amount": 5, "expires_at": 2**48 - 1})
+    assert refused(answer, ProblemKind.NOT_READY).detail == "commit 7 of the journal is not what was written"
+    assert answer.headers["Retry-After"] == "1"
 
 
 async def test_writes_are_refused_while_the_node_is_not_ready_and_reads_are_not(east: Browser) -> None:
