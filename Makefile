@@ -7,9 +7,10 @@ STAMP  := $(VENV)/.installed
 SEEDS  := 0:200
 MINUTES := 10
 CYCLES := 200
+SECONDS := 300
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check simulate chaos kills bench clean
+.PHONY: help install demo test check simulate chaos kills fuzz bench clean
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed 's/:.*  ## /\t/' | expand -t 10
@@ -42,6 +43,10 @@ chaos: $(STAMP)  ## real nodes under every fault at once, for ten minutes (MINUT
 
 kills: $(STAMP)  ## kill −9 of real nodes under load, 200 times (CYCLES=…, SEED=…)
 	$(BIN)/python -m tests.chaos.kills --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
+
+fuzz: $(STAMP)  ## decoders, hostile peers and the HTTP interface, five minutes each (SECONDS=…)
+	$(BIN)/python -m tests.fuzz all --seconds $(SECONDS)
+	$(BIN)/python -m tests.fuzz.http --seconds $(SECONDS)
 
 bench: $(STAMP)  ## measure the figures that the documents quote
 	$(BIN)/python -m bench.reservations

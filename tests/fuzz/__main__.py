@@ -2,12 +2,16 @@
 
     python -m tests.fuzz TARGET [--runs N | --seconds S] [--seed N] [--corpus DIRECTORY]
     python -m tests.fuzz TARGET --replay FILE
+    python -m tests.fuzz all --seconds S
 
-What it learns is kept in the corpus directory (a temporary one, if none is given), an input that breaks something is
-saved as ``crash-…`` in the working directory, and the command that replays it is printed. Replaying needs no fuzzer.
+What it learns is kept in the corpus directory (a temporary one, if none is given). An input that breaks something is
+saved beside it as ``TARGET-crash-…``, with the command that replays it; replaying needs no fuzzer. ``all`` tries one
+target after the other and keeps everything in ``var/fuzz``.
 """
 
 import argparse
+import re
+import subprocess
 import sys
 from pathlib import Path
 from random import Random
@@ -52,32 +56,59 @@ def fuzz(target: str, runs: int | None, seconds: int | None, seed: int, corpus: 
     limits = [f"-runs={runs}"] if runs is not None else []
     limits += [f"-max_total_time={seconds}"] if seconds is not None else []
     flags = [f"-seed={seed}", f"-max_len={MAX_INPUT_BYTES}", f"-rss_limit_mb={MEMORY_MIB}", f"-timeout={PATIENCE_S}"]
+    saved = corpus.parent / f"{target}-"
     atheris.Setup(
-        [sys.argv[0], *flags, *limits, "-print_final_stats=1", str(corpus)],
+        [sys.argv[0], *flags, *limits, "-print_final_stats=1", f"-artifact_prefix={saved}", str(corpus)],
         TARGETS[target],
         custom_mutator=breed,
     )
-    sys.stderr.write(f"replay what it finds: python -m tests.fuzz {target} --replay crash-…\n")
     atheris.Fuzz()
+
+
+def fuzz_all(seconds: int, seed: int, place: Path) -> int:
+    """Each target for so long, in a process of its own; says what came of it, and returns 1 if anything was found."""
+    code = 0
+    for target in NAMES:
+        known = set(place.glob(f"{target}-*"))
+        arguments = [target, "--seconds", str(seconds), "--seed", str(seed), "--corpus", str(place / target)]
+        child = subprocess.run(
+            [sys.executable, "-m", "tests.fuzz", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        runs = re.search(r"number_of_executed_units: (\d+)", child.stdout)
+        sys.stdout.write(f"{target}: {runs[1] if runs else 'no'} executions\n")
+        if child.returncode:
+            code = 1
+            sys.stdout.write(child.stdout[-4000:])
+        for found in sorted(set(place.glob(f"{target}-*")) - known):
+            sys.stdout.write(f"replay it: {sys.executable} -m tests.fuzz {target} --replay {found}\n")
+        sys.stdout.flush()
+    return code
 
 
 def main() -> None:
     """Run it from the command line."""
     parser = argparse.ArgumentParser(description="Fuzz one target, or replay what was found.")
-    parser.add_argument("target", choices=NAMES)
+    parser.add_argument("target", choices=(*NAMES, "all"))
     parser.add_argument("--runs", type=int)
     parser.add_argument("--seconds", type=int)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--replay", type=Path)
     asked = parser.parse_args()
+    if asked.target == "all":
+        sys.exit(fuzz_all(asked.seconds or 60, asked.seed, Path("var/fuzz").absolute()))
     if asked.replay is not None:
         from tests.fuzz.targets import TARGETS
 
         TARGETS[asked.target](asked.replay.read_bytes())
         return
     with TemporaryDirectory(prefix="creditmesh-corpus-") as scratch:
-        corpus = asked.corpus or Path(scratch)
+        corpus = asked.corpus or Path(scratch, asked.target)
         corpus.mkdir(parents=True, exist_ok=True)
         fuzz(asked.target, asked.runs, asked.seconds, asked.seed, corpus)
 
