@@ -35,6 +35,7 @@ COMPENSATION: Final = "compensation"
 DEBT: Final = "debt"
 FIRST_PREV: Final = "00" * 32
 PAGE: Final = 500
+QUIET_SECONDS: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -210,7 +211,7 @@ class Examination:
 
 
 async def examine(
-    clients: Mapping[str, AsyncClient], records: Iterable[Record], *, timeout_seconds: float = 180.0
+    clients: Mapping[str, AsyncClient], records: Iterable[Record], *, timeout_seconds: float = 300.0
 ) -> Examination:
     """Reads every region's log from its first entry and holds it against `records` and the other regions.
 
@@ -221,9 +222,12 @@ async def examine(
     async with asyncio.timeout(timeout_seconds):
         while True:
             before = await _states(clients)
-            examined = await _examine(clients, records, before)
-            after = await _states(clients)
-            if len({_clock(state) for state in (*before, *after)}) == 1:
+            await asyncio.sleep(QUIET_SECONDS)  # most of what still ends or expires does so before anything is read
+            states = await _states(clients)
+            if not _same_clock(*before, *states):
+                continue
+            examined = await _examine(clients, records, states)
+            if _same_clock(*states, *await _states(clients)):
                 return examined
 
 
@@ -231,25 +235,31 @@ async def _states(clients: Mapping[str, AsyncClient]) -> list[wire.ClusterReply]
     return await asyncio.gather(*(client.cluster(digest=True) for client in clients.values()))
 
 
-def _clock(state: wire.ClusterReply) -> frozenset[tuple[str, int]]:
-    return frozenset(state.clock.items())
+def _same_clock(*states: wire.ClusterReply) -> bool:
+    return all(state.clock == states[0].clock for state in states)
 
 
 async def _examine(
     clients: Mapping[str, AsyncClient], records: list[Record], states: Iterable[wire.ClusterReply]
 ) -> Examination:
-    logs = {region: await read_log(region, client) for region, client in clients.items()}
-    wrong: list[str] = []
-    for region, log in logs.items():
-        debts = {debt.tenant: debt.debt for debt in (await clients[region].debts()).debts}
-        wrong += findings(log, records, debts)
-    told = {region: [conflict async for conflict in every_conflict(client)] for region, client in clients.items()}
-    audits = {region: await client.audit() for region, client in clients.items()}
+    async with asyncio.TaskGroup() as group:
+        shown = {region: group.create_task(_shown_by(region, client)) for region, client in clients.items()}
+    told = {region: task.result() for region, task in shown.items()}
+    logs = {region: log for region, (log, _, _, _) in told.items()}
+    wrong = [finding for log, debts, _, _ in told.values() for finding in findings(log, records, debts)]
     wrong += unequal_logs(logs.values())
     wrong += unequal_digests({state.region: state.digest for state in states})
-    wrong += unequal_reports(told)
-    wrong += failed_audits(audits)
-    return Examination(logs, next(iter(told.values())), wrong)
+    wrong += unequal_reports({region: reports for region, (_, _, reports, _) in told.items()})
+    wrong += failed_audits({region: audit for region, (_, _, _, audit) in told.items()})
+    return Examination(logs, next(reports for _, _, reports, _ in told.values()), wrong)
+
+
+async def _shown_by(
+    region: str, client: AsyncClient
+) -> tuple[Log, dict[str, int], list[wire.Conflict], wire.AuditReply]:
+    log = await read_log(region, client)
+    debts = {debt.tenant: debt.debt for debt in (await client.debts()).debts}
+    return log, debts, [conflict async for conflict in every_conflict(client)], await client.audit()
 
 
 async def read_log(
