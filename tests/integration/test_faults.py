@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from creditmesh import wire
 from creditmesh.testing import ClusterFailure, LocalCluster
 from tests.integration.conftest import SETTINGS
 
@@ -39,19 +40,39 @@ async def test_a_paused_node_takes_up_where_it_stood(pair: LocalCluster) -> None
     assert await used(pair, "there") == 10
 
 
-async def test_what_one_region_says_gets_lost_while_it_still_hears_the_other(pair: LocalCluster) -> None:
-    await pair.cut_one_way("here", "there")
-    await pair.client("there").debit("acme", 1)
-    await pair.client("here").debit("acme", 10)
-    await until(lambda: _is(used(pair, "here"), 11))
-    assert await used(pair, "there") == 1
-    await pair.heal()
-    await pair.converged()
-    assert await used(pair, "there") == 11
+async def test_what_one_region_says_gets_lost_while_it_still_hears_the_other(
+    creditmesh_cluster: Callable[..., LocalCluster],
+) -> None:
+    # Long intervals: the link is not taken for dead while one direction of it is.
+    settings = SETTINGS.replace("interval_ms = 100", "interval_ms = 2000")
+    async with creditmesh_cluster("here", "there", settings=settings) as pair:
+        await pair.start()
+        await pair.client("here").grant("acme", 1_000, expires_at=FAR_FUTURE_MS)
+        await pair.converged()
+        await pair.cut_one_way("here", "there")
+        await pair.client("there").debit("acme", 1)
+        await until(lambda: _is(used(pair, "here"), 1))
+        await pair.client("here").debit("acme", 10)
+        assert await used(pair, "there") == 1
+        await pair.heal()
+        await pair.converged()
+        assert await used(pair, "there") == 11
 
 
 async def _is(value: Awaitable[int], expected: int) -> bool:
     return await value == expected
+
+
+async def test_a_node_cuts_its_own_link_when_it_is_told_to(pair: LocalCluster) -> None:
+    here = pair.client("here")
+    await here.set_link("there", wire.LinkState.CUT)
+    (link,) = (await here.cluster()).regions
+    assert (link.cut, link.linked) == (True, False)
+    await pair.client("there").debit("acme", 10)
+    assert await used(pair, "here") == 0
+    await here.set_link("there", wire.LinkState.OPEN)
+    await pair.converged()
+    assert await used(pair, "here") == 10
 
 
 async def test_flipped_bits_are_refused_and_everything_arrives_all_the_same(pair: LocalCluster) -> None:
