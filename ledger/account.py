@@ -6,7 +6,8 @@ the event time that it carries; wall clocks are never read. The rules, in the or
 0. An operation whose key, lot or claim was used by an earlier one has the empty effect (`Outcome.DUPLICATE`).
 1. Debt is repaid before and after every operation, oldest debtor first, from lots live at ``now`` in spending order;
    these postings belong to the operation at whose place they happen. So debt never stands beside live credit.
-2. Then the operation itself, one method each below.
+2. Then the operation itself, one method each below. One that could bring what the tenant was given, or owes, above
+   ``MAX_FOLDED`` does nothing (`Outcome.CLOSED`): honest regions never get there, and forged entries get no further.
 
 State is kept in cells (totals, lots, claims, keys): an operation replaces the values of a few of them, and its
 `Effect` remembers what each was and became. The old values undo it, so that a late arrival replays only what lies
@@ -22,6 +23,7 @@ from typing import Any, Final, Protocol, assert_never
 
 from msgspec import Struct
 
+from ledger.amount import MAX_FOLDED
 from ledger.claim import Claim, ClaimState, ClaimView, Funding, merge, split, sum_of
 from ledger.ids import ClaimId, Key, LotId, Position
 from ledger.lot import Lot, LotState, SpendingPlace, spending_place
@@ -291,6 +293,8 @@ class Account:
     # -- the operations ---------------------------------------------------------------------------------------------
 
     def _grant(self, grant: Grant, place: Position) -> tuple[Outcome, None]:
+        if grant.amount - self.totals[ISSUED] > MAX_FOLDED:
+            return Outcome.CLOSED, None
         self._post(ISSUED, -grant.amount)
         self._post(LOT_PREFIX + grant.lot, grant.amount)
         self._set_lot(
@@ -301,7 +305,9 @@ class Account:
         )  # fmt: skip
         return Outcome.APPLIED, None
 
-    def _hold(self, hold: Hold, place: Position, now: int) -> tuple[Outcome, Claim]:
+    def _hold(self, hold: Hold, place: Position, now: int) -> tuple[Outcome, Claim | None]:
+        if hold.amount - self.totals[DEBT] > MAX_FOLDED:
+            return Outcome.CLOSED, None
         funding, short = self._fund(hold.amount, now)
         self._post(HELD_PREFIX + hold.claim, hold.amount)
         claim = Claim(
@@ -310,7 +316,9 @@ class Account:
         )  # fmt: skip
         return Outcome.APPLIED, self._set_claim(None, claim)
 
-    def _debit(self, debit: Debit, place: Position) -> tuple[Outcome, Claim]:
+    def _debit(self, debit: Debit, place: Position) -> tuple[Outcome, Claim | None]:
+        if debit.amount - self.totals[DEBT] > MAX_FOLDED:
+            return Outcome.CLOSED, None
         funding, short = self._fund(debit.amount, debit.at)
         self._post(USED, debit.amount)
         claim = Claim(
@@ -319,7 +327,9 @@ class Account:
         )  # fmt: skip
         return Outcome.APPLIED, self._set_claim(None, claim)
 
-    def _capture(self, capture: Capture, place: Position) -> tuple[Outcome, Claim]:
+    def _capture(self, capture: Capture, place: Position) -> tuple[Outcome, Claim | None]:
+        if capture.amount - self.totals[DEBT] > MAX_FOLDED:
+            return Outcome.CLOSED, None
         old = self.claim(capture.claim)
         if old is None:
             # The hold itself was a duplicate of a request under another claim: the work was done all the same.

@@ -10,6 +10,10 @@ from msgspec import Meta
 
 MAX_AMOUNT: Final = 2**53 - 1
 MAX_TOTAL: Final = MAX_AMOUNT
+MAX_FOLDED: Final = 2**61
+"""What no tenant is given, or owes, above this, whatever stands in the log: beyond what all regions together can have
+accepted without seeing each other, and little enough that every sum of it fits 64 bits."""
+
 MAX_OPEN_LOTS: Final = 500
 """Of a tenant, at the node that grants: one operation may have to name them all in its entry."""
 MAX_TIME_MS: Final = 2**48 - 1

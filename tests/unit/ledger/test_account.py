@@ -1,10 +1,14 @@
 """What each operation does to one tenant's books, rule by rule, in numbers."""
 
+from collections.abc import Callable
+
+import pytest
+
 from ledger.account import NOTHING, Account, Cell, KeyUse
 from ledger.claim import ClaimState
 from ledger.ids import ClaimId, Key, LotId
 from ledger.lot import LotState
-from ledger.operation import Settle
+from ledger.operation import Operation, Settle
 from ledger.posting import Outcome
 from tests.properties.histories import Checkpoint
 from tests.unit.ledger.story import (
@@ -21,6 +25,44 @@ from tests.unit.ledger.story import (
     renew,
     revoke,
 )
+
+
+class TestBounds:
+    """Not what admission allows, which is far less, but what no log can go beyond."""
+
+    MOST = 2**53 - 1
+
+    def test_what_was_given_stops_at_a_bound_and_what_is_beyond_does_nothing(self) -> None:
+        story = Story()
+        outcomes = [story.do(10, grant(f"L{number}", self.MOST)).outcome for number in range(258)]
+        assert outcomes == [Outcome.APPLIED] * 256 + [Outcome.CLOSED] * 2
+        assert -story.books["issued"] == 256 * self.MOST
+        assert len(story.account.lots) == 256
+
+    @pytest.mark.parametrize("spend", [hold, lambda name, amount: debit(name, amount, at=5)])
+    def test_what_is_owed_stops_at_a_bound(self, spend: Callable[[str, int], Operation]) -> None:
+        story = Story()
+        outcomes = [story.do(10, spend(f"c{number}", self.MOST)).outcome for number in range(258)]
+        assert outcomes == [Outcome.APPLIED] * 256 + [Outcome.CLOSED] * 2
+        assert -story.books["debt"] == 256 * self.MOST
+        assert story.account.claim(ClaimId("c257")) is None
+
+    def test_what_one_claim_has_used_stops_at_a_bound(self) -> None:
+        story = Story()
+        outcomes = [story.do(10, capture("c", self.MOST, at=5)).outcome for _ in range(258)]
+        assert outcomes == [Outcome.OVERRUN] * 256 + [Outcome.CLOSED] * 2
+        assert story.claim("c").used_total == story.books["used"] == 256 * self.MOST
+
+    def test_an_operation_beyond_the_bound_is_undone_as_it_was_done(self) -> None:
+        story = Story()
+        for number in range(256):
+            story.do(10, grant(f"L{number}", self.MOST))
+        before = story.books
+        effect = story.do(11, grant("M", self.MOST), key="k")
+        assert (effect.postings, effect.result) == ({}, None)
+        story.account.undo(effect)
+        assert story.books == before
+        assert story.account.key_use(Key("k")) is None
 
 
 class TestDuplicates:
