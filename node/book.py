@@ -319,7 +319,7 @@ class LedgerBook:
         self.review()
         step = self.timeline.first(count)
         # All that may have to be read again for this is, before anything is changed: it may be damaged.
-        concerned = {place: self._concerned(filed) for place, filed, _ in step}
+        concerned = {place: self._concerned(filed) for place, filed, _ in step} if self.contests else {}
         overlay, prefix = self._overlay, tenant_key(self.tenant)
         totals = self._stored_totals
         last: dict[tuple[Cell, str], object] = {}
@@ -329,7 +329,7 @@ class LedgerBook:
                     totals[account] += effect.postings[account]
             for change in effect.changes:
                 last[change.cell, change.id] = change.new
-            for contest in concerned[filed.position]:
+            for contest in concerned.get(filed.position, ()):
                 self._write_contest(contest)
                 if contest.is_settled:
                     self.contests.pop(contest.loser.dot, None)

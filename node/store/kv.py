@@ -17,9 +17,9 @@ that finds every flipped bit, and entries have their hashes beside it.
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
-from itertools import islice
+from itertools import chain, islice
 from typing import Final, Protocol, TypeAlias
 from zlib import crc32
 
@@ -63,7 +63,19 @@ _RESIDUE: Final = 0x2144DF1C
 
 def checked(table: Table, key: bytes, value: bytes) -> bytes:
     """The value as it stands on a disk: with its checksum."""
-    return value + crc32(value, crc32(key, table.seed)).to_bytes(_CHECK_BYTES, "little")
+    ((_, _, stored),) = _checked_rows(table, {key: value})
+    assert stored is not None
+    return stored
+
+
+def _checked_rows(table: Table, rows: Mapping[bytes, bytes | None]) -> Iterator[Write]:
+    """As `checked`, for many: a call for each would cost as much as the sum itself."""
+    seed = table.seed
+    for key, value in rows.items():
+        if value is None:
+            yield table, key, None
+        else:
+            yield table, key, value + crc32(value, crc32(key, seed)).to_bytes(_CHECK_BYTES, "little")
 
 
 def verified(table: Table, key: bytes, stored: bytes) -> bytes:
@@ -173,11 +185,7 @@ class Overlay:
 
     def seal(self) -> list[Write]:
         """The writes since the last seal, as one atomic batch in flight. Empty: nothing was written, nothing lands."""
-        batch = [
-            (table, key, None if value is None else checked(table, key, value))
-            for table, pending in self._open.items()
-            for key, value in pending.items()
-        ]
+        batch = list(chain.from_iterable(_checked_rows(table, pending) for table, pending in self._open.items()))
         if batch:
             self._sealed.append(self._open)
             self._open = {}
