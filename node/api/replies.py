@@ -11,6 +11,7 @@ import msgspec
 
 from conflict.report import Party, Report, kind_of
 from creditmesh import wire
+from creditmesh.wire import MAX_AMOUNT
 from ledger.account import Account
 from ledger.claim import Claim, ClaimState, ClaimView, Funding
 from ledger.ids import TenantId
@@ -118,7 +119,15 @@ def _funding(funding: Funding) -> list[wire.FundingPart]:
 
 def behind(lags: Mapping[str, Lag]) -> dict[str, wire.Behind]:
     """How far the node may be behind each peer."""
-    return {peer: wire.Behind(entries=lag.entries, heard_ms_ago=lag.heard_ms_ago) for peer, lag in sorted(lags.items())}
+    return {
+        peer: wire.Behind(entries=_said(lag.entries), heard_ms_ago=lag.heard_ms_ago)
+        for peer, lag in sorted(lags.items())
+    }
+
+
+def _said(count: int) -> int:
+    """A count as far as every reader can follow: a peer may claim to have more entries than any log can."""
+    return min(count, MAX_AMOUNT)
 
 
 def balance_fields(account: Account, now: int) -> dict[str, Any]:
@@ -296,7 +305,7 @@ def _link(peer: PeerState) -> wire.RegionLink:
         linked=peer.linked,
         cut=peer.cut,
         heard_ms_ago=peer.heard_ms_ago,
-        missing_here=peer.missing_here,
-        missing_there=peer.missing_there,
+        missing_here=_said(peer.missing_here),
+        missing_there=_said(peer.missing_there),
         promise=None if peer.promise is None else reading(peer.promise),
     )

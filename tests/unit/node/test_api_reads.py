@@ -10,7 +10,9 @@ from creditmesh.wire import ProblemKind
 from ledger.ids import TenantId
 from node.api import reads
 from replication.clock import decode_token
-from tests.unit.node.in_process import HOUR, NOON, Browser, refused
+from replication.entry import seal
+from tests.unit.node.in_process import HOUR, NOON, Browser, LagState, refused
+from tests.unit.replication.sites import make_entry
 
 ACME = "/v1/tenants/acme"
 
@@ -209,3 +211,21 @@ async def test_a_read_in_msgpack(east: Browser) -> None:
     answer = await east.get(f"{ACME}/balance", Accept="application/msgpack")
     assert answer.headers["Content-Type"] == "application/msgpack"
     assert msgspec.msgpack.decode(answer.body, type=wire.BalanceReply).available == 100
+
+
+async def test_a_clock_that_fits_no_token_is_no_failure(east: Browser) -> None:
+    await east.granted(100)
+    region = east.node.region
+    region.receive([seal(make_entry(f"eu-west/b{number}", 1, ms=NOON)) for number in range(400)], NOON)
+    east.node.commit()
+    problem = refused(await east.get(f"{ACME}/balance"), ProblemKind.NOT_READY)
+    assert problem.detail == "a clock of 401 replicas does not fit a token"
+    assert (await east.get("/v1/entries")).status == 503
+
+
+async def test_a_peer_that_claims_to_have_more_than_there_can_be_is_quoted_as_far_as_numbers_go(east: Browser) -> None:
+    await east.granted(100)
+    east.node.behind = lambda: {"eu-west": LagState(2**65, 250)}  # type: ignore[method-assign]
+    for accept, decode in (("application/json", msgspec.json.decode), ("application/msgpack", msgspec.msgpack.decode)):
+        answer = await east.get(f"{ACME}/balance", Accept=accept)
+        assert decode(answer.body, type=wire.BalanceReply).behind["eu-west"].entries == 2**53 - 1
