@@ -23,8 +23,9 @@ from ledger.timeline import BEGINNING, Timeline
 from node.book import LedgerBook
 from node.digest import tenant_digest
 from node.region import Region
-from node.store.errors import DamagedStore
-from replication.entry import EntryError, LogHead, open_sealed
+from node.store.errors import DamagedEntry, DamagedStore
+from replication.clock import VectorClock
+from replication.entry import Entry, EntryError, LogHead, open_sealed
 from replication.filed import Filed
 
 _SLICE_ENTRIES = 500
@@ -87,11 +88,17 @@ def _follow_logs(region: Region, result: AuditResult, tenants: set[TenantId]) ->
     """Check every log; `tenants` are those that it finds."""
     heads: dict[str, LogHead] = {}
     held = dict(region.durable)
+    broken: set[str] = set()
     until = region.journal.durable_commit
     try:
-        for commit, runs in region.journal.replay(0):
-            if commit > until:
-                break
+        for commit in range(1, until + 1):
+            try:
+                runs = region.journal.read(commit)
+            except DamagedEntry as error:
+                # Reading on finds all that is damaged at once; the logs in there cannot be followed any further.
+                result.findings.append(str(error))
+                broken.update(region.journal.stretches(commit, held))
+                continue
             for run in runs:
                 log = result.logs.setdefault(run.replica, LogAudit(run.replica))
                 head = heads.setdefault(run.replica, LogHead(run.replica))
@@ -100,14 +107,8 @@ def _follow_logs(region: Region, result: AuditResult, tenants: set[TenantId]) ->
                     result.findings.append(f"log {run.replica}: the index does not lead to entry {run.first_seq}")
                 for sealed in run.entries:
                     entry, digest = open_sealed(sealed)
-                    try:
-                        head.extend(entry, digest)
-                    except EntryError as error:
-                        log.ok = False
-                        result.findings.append(f"log {run.replica} at {entry.seq}: {error}")
-                    if head.others != run.others:
-                        log.ok = False
-                        result.findings.append(f"log {run.replica} at {entry.seq}: its clock is not what it had seen")
+                    if run.replica not in broken:
+                        _follow(head, entry, digest, run.others, log, result)
                     tenants.add(entry.tenant)
                     log.entries += 1
                     result.entries += 1
@@ -116,11 +117,27 @@ def _follow_logs(region: Region, result: AuditResult, tenants: set[TenantId]) ->
     except (EntryError, DamagedStore) as error:
         result.findings.append(f"the journal cannot be read to its end: {error}")
         return
+    for replica in broken:
+        result.logs.setdefault(replica, LogAudit(replica)).ok = False
+        del held[replica]
     for replica, count in held.items():
         log = result.logs.setdefault(replica, LogAudit(replica))
         if log.entries != count:
             log.ok = False
             result.findings.append(f"log {replica}: the clock counts {count} entries, the journal has {log.entries}")
+
+
+def _follow(
+    head: LogHead, entry: Entry, digest: bytes, others: VectorClock, log: LogAudit, result: AuditResult
+) -> None:
+    try:
+        head.extend(entry, digest)
+    except EntryError as error:
+        log.ok = False
+        result.findings.append(f"log {entry.replica} at {entry.seq}: {error}")
+    if head.others != others:
+        log.ok = False
+        result.findings.append(f"log {entry.replica} at {entry.seq}: its clock is not what it had seen")
 
 
 def _audit_tenant(region: Region, tenant: TenantId, now: int, result: AuditResult) -> Iterator[None]:

@@ -111,16 +111,17 @@ class Journal:
         """The runs of one commit. Raises `DamagedEntry` if what is stored is not what was written."""
         known = self._recent.get(commit)
         if known is None:
-            known = self._read(commit)
+            known = self.read(commit)
             self._remember(commit, known)
         return known
 
     def replay(self, after_commit: int) -> Iterator[tuple[int, list[Run]]]:
         """The commits behind `after_commit`, in order, past the cache. Raises `DamagedEntry`."""
         for commit in range(after_commit + 1, self.next_commit):
-            yield commit, self._read(commit)
+            yield commit, self.read(commit)
 
-    def _read(self, commit: int) -> list[Run]:
+    def read(self, commit: int) -> list[Run]:
+        """As `runs`, past the cache."""
         if commit not in self.damaged:
             try:
                 return checked_runs(self._overlay.get(Table.LOG, number_key(commit)))
