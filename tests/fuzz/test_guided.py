@@ -18,9 +18,13 @@ RUNS = {
 }
 SEED = 7
 
-pytestmark = pytest.mark.skipif(
-    find_spec("atheris") is None, reason="atheris has wheels for Python 3.11 on Linux; the corpus is replayed anywhere"
-)
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(
+        find_spec("atheris") is None,
+        reason="atheris has wheels for Python 3.11 on Linux; the corpus is replayed anywhere",
+    ),
+]
 
 
 BROKEN = """
@@ -46,7 +50,7 @@ def run(target: str, place: Path, *arguments: str, program: tuple[str, ...] = ("
         errors="replace",
         cwd=place,
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONHASHSEED": "0"},
-        timeout=110,
+        timeout=280,
         check=False,
     )
     return result.returncode, result.stdout
