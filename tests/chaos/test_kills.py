@@ -16,5 +16,5 @@ async def test_what_was_acknowledged_survives_kills_at_any_moment(tmp_path: Path
     assert outcome.kills.total() == CYCLES
     assert outcome.kills["serving"]
     assert outcome.kills["starting"]
-    assert outcome.acknowledged > 5 * CYCLES, "there was load between the kills"
+    assert outcome.acknowledged > 2 * CYCLES, "there was load between the kills"
     assert outcome.unanswered, "some kills came while requests were under way"
