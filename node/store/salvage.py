@@ -19,7 +19,7 @@ from node.store.fragments import whole_entries
 from node.store.journal import Run, checked_runs, index_commit, join, write_commit
 from node.store.kv import Disk, Overlay, Row, Table, verified
 from node.store.rows import dot_key, number_of
-from replication.entry import Entry, EntryError, LogHead, Malformed, hash_of, open_sealed
+from replication.entry import Entry, EntryError, LogHead, hash_of, open_sealed
 from replication.filed import Filed
 
 _COMMITS_AT_ONCE: Final = 16
@@ -96,8 +96,8 @@ class Salvage:
         """Deal with one row; returns the number that the next commit should have."""
         number = number_of(key)
         value = readable(Table.LOG, key, stored)
-        runs = _runs_in(value) if value is not None else None
-        if runs is None:
+        found = _opened(value) if value is not None else None
+        if found is None:
             self.result.damaged_commits += 1
             if number != expected:
                 # Its number is what is damaged, or those before it are not there: let what is in it find its place.
@@ -110,8 +110,7 @@ class Salvage:
         for missing in range(expected, number):
             self.result.damaged_commits += 1
             self._write(missing, None, [])
-        entries = [(open_sealed(sealed)[0], sealed) for run in runs for sealed in run.entries]
-        self._write(number, runs, entries)
+        self._write(number, *found)
         return number + 1
 
     def _write(self, number: int, stored: list[Run] | None, entries: list[tuple[Entry, bytes]]) -> None:
@@ -165,12 +164,10 @@ class Salvage:
         self.result.aside += 1
 
 
-def _runs_in(value: bytes) -> list[Run] | None:
+def _opened(value: bytes) -> tuple[list[Run], list[tuple[Entry, bytes]]] | None:
+    """What a row says, and the entries in it; None if that is nothing that such a row may say."""
     try:
         runs = checked_runs(value)
-        for run in runs:
-            for sealed in run.entries:
-                open_sealed(sealed)
-    except (ValueError, TypeError, Malformed):
+        return runs, [(open_sealed(sealed)[0], sealed) for run in runs for sealed in run.entries]
+    except (ValueError, TypeError):
         return None
-    return runs
