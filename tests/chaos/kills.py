@@ -145,8 +145,8 @@ def main() -> int:
         f"seed {options.seed}: {outcome.kills.total()} kills in {outcome.seconds:.0f} s"
         f" ({outcome.kills['serving']} of nodes that served, {outcome.kills['starting']} of nodes that started);"
         f" {outcome.acknowledged:,} requests acknowledged, {outcome.unanswered:,} without an answer,"
-        f" {outcome.refused:,} refused or not taken; {outcome.entries:,} entries in {outcome.logs} logs in every region,"
-        f" {outcome.conflicts:,} conflicts; {len(outcome.findings)} findings"
+        f" {outcome.refused:,} refused or not taken; {outcome.entries:,} entries in {outcome.logs} logs"
+        f" in every region, {outcome.conflicts:,} conflicts; {len(outcome.findings)} findings"
     )
     for finding in outcome.findings:
         print(finding)
