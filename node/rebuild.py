@@ -31,6 +31,7 @@ from ledger.account import RULES
 from ledger.ids import TenantId
 from node.alarms import AlarmKind
 from node.book import LedgerBook
+from node.lowwater import low_row
 from node.region import Region, refuse_other_rules
 from node.settings import RegionSettings
 from node.store.errors import DamagedRow, DamagedRows
@@ -259,7 +260,6 @@ class Rebuild:
         self._flush()
 
     def _finish(self, salvaged: Salvaged, low: int, heads: dict[str, LogHead], ahead_ms: int) -> None:
-        rows = [(head.replica, head.seq, head.hash, head.hlc, head.others) for head in heads.values()]
         ceilings = [
             read(decode_number, Table.META, key, row)
             for key in (CEILING, CEILING_AGAIN)
@@ -267,7 +267,8 @@ class Rebuild:
         ]
         ceiling = max([salvaged.latest_hlc, *(ceilings or [hlc_at(ahead_ms)])])
         lost = self._lost(salvaged)
-        for key, value in ((LOW, [low, rows]), (RULES_KEY, RULES), (CEILING, ceiling), (CEILING_AGAIN, ceiling)):
+        self._overlay.put(Table.META, LOW, low_row(low, heads))
+        for key, value in ((RULES_KEY, RULES), (CEILING, ceiling), (CEILING_AGAIN, ceiling)):
             self._overlay.put(Table.META, key, pack(value))
         if lost:
             self._overlay.put(Table.META, LOST, pack(lost))

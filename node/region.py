@@ -35,6 +35,7 @@ from ledger.posting import DEBT, Outcome
 from ledger.timeline import BEGINNING
 from node.alarms import AlarmKind, Alarms
 from node.book import LedgerBook, stored_debt
+from node.lowwater import LowWater, copy_of
 from node.mending import Mender
 from node.schedule import Due, Schedule
 from node.settings import RegionSettings
@@ -74,7 +75,6 @@ _CHECKPOINT_ENTRIES: Final = 256
 _CHECKPOINT_BOOKS: Final = 64
 _CHECKPOINT_SHARE: Final = 128
 """Of what waits to be checkpointed, at least this part is done in a tick, so that no load can outrun it."""
-_COMMITS_AT_ONCE: Final = 2_000
 _FORGET_EVERY_MS: Final = 1_000
 _SCANNED_AT_ONCE: Final = 500
 _CEILING_AHEAD_MS: Final = 2_000
@@ -109,9 +109,8 @@ class _InFlight(Struct, frozen=True, gc=False):
 class Region:
     """The state of one region's node. Times are in ms; `now` is the host's wall clock.
 
-    Relations kept: ``clock`` counts every entry applied, ``durable`` every entry landed; ``_low`` is a commit such
-    that all entries in commits up to it are checkpointed, and ``_unchecked`` counts the others by commit; ``_unstable``
-    holds the books with entries in their timelines, ``_merged`` those that may owe compensations.
+    Relations kept: ``clock`` counts every entry applied, ``durable`` every entry landed; ``_unstable`` holds
+    the books with entries in their timelines, ``_merged`` those that may owe compensations.
     """
 
     def __init__(self, settings: RegionSettings, overlay: Overlay, boot: str, now: int) -> None:
@@ -129,15 +128,7 @@ class Region:
         self._merged: dict[TenantId, LedgerBook] = {}
         self._in_flight: deque[_InFlight] = deque()
         self._late: dict[TenantId, LedgerBook] = {}
-        self._unchecked: dict[int, int] = {}
-        self._commits: deque[int] = deque()
-        self._open_unchecked = 0
-        self._waiting = 0
         self._forgot_at = 0
-        self._advanced: dict[int, dict[str, LogHead]] = {}
-        self._low = 0
-        self._low_heads: dict[str, LogHead] = {}
-        self._low_written = 0
         self._sums = Sums()
         self.mending = Mender(
             self.journal, self.alarms, lambda: self.durable, self._in_memory, settings.anti_entropy_interval_ms
@@ -174,16 +165,13 @@ class Region:
         refuse_other_rules(rules)
         if rules is None:
             self._overlay.put(Table.META, RULES_KEY, pack(RULES))
-        heads: dict[str, LogHead] = {}
         low = self._overlay.get(Table.META, LOW)
-        if low is not None:
-            self._low, rows = read(decode_low, Table.META, LOW, low)
-            heads = {row.replica: LogHead(*row) for row in rows}
-        if self._low >= self.journal.next_commit:
-            raise DamagedRows(f"the journal ends before commit {self._low}, up to which the rows go")
-        self._low_heads = {replica: _copy(head) for replica, head in heads.items()}
+        self._low = LowWater(*((0, ()) if low is None else read(decode_low, Table.META, LOW, low)))
+        if self._low.commit >= self.journal.next_commit:
+            raise DamagedRows(f"the journal ends before commit {self._low.commit}, up to which the rows go")
+        heads = self._low.heads()
         behind = []
-        for commit, runs in self.journal.replay(self._low):
+        for commit, runs in self.journal.replay(self._low.commit):
             entries = [filed for run in runs for filed in filed_of(run, commit)]
             for filed, digest in entries:
                 replica = filed.entry.replica
@@ -218,7 +206,7 @@ class Region:
                     self._file(book, filed, now)
                     self._write_anew()
             if entries:
-                self._commit_closed(entries[0][0].commit, advanced)
+                self._low.closed(entries[0][0].commit, advanced)
 
     def _all_rows(self, table: Table) -> Iterator[tuple[bytes, bytes]]:
         start = b""
@@ -299,7 +287,7 @@ class Region:
 
     def _in_memory(self, commits: set[int]) -> Iterator[tuple[Entry, bytes]]:
         """The entries of some commits that are not checkpointed yet."""
-        if any(self._unchecked.get(commit) for commit in commits):
+        if any(map(self._low.left, commits)):
             for book in self._unstable.values():
                 for filed in book.timeline.entries_between(BEGINNING, len(book.timeline)):
                     if filed.commit in commits:
@@ -344,8 +332,7 @@ class Region:
 
     def _count_unchecked(self, book: LedgerBook, filed: Filed) -> None:
         if filed.position > book.stable_until:
-            self._waiting += 1
-            self._open_unchecked += 1
+            self._low.joined()
             self._unstable[book.tenant] = book
         self._sums.changed(book)
 
@@ -611,7 +598,7 @@ class Region:
     def _checkpoint(self, now: int) -> None:
         """Write some of what has become stable to the rows, tenant by tenant, the longest waiting first."""
         frontier = min(self.frontier, ((now - self.settings.checkpoint_after_ms) << 16))
-        budget = max(_CHECKPOINT_ENTRIES, self._waiting // _CHECKPOINT_SHARE)
+        budget = max(_CHECKPOINT_ENTRIES, self._low.waiting // _CHECKPOINT_SHARE)
         books = max(_CHECKPOINT_BOOKS, len(self._unstable) // _CHECKPOINT_SHARE)
         for tenant, book in list(islice(self._unstable.items(), books)):
             del self._unstable[tenant]
@@ -621,34 +608,12 @@ class Region:
                 done = []  # nothing was written; when the entry is mended it will be
             for filed in done:
                 budget -= 1
-                self._unchecked_left(filed.commit)
+                self._low.checkpointed(filed.commit)
             if len(book.timeline):
                 self._unstable[tenant] = book
             if budget <= 0:
                 break
-        self._advance_low()
-
-    def _unchecked_left(self, commit: int) -> None:
-        self._waiting -= 1
-        if commit == self.journal.next_commit:
-            self._open_unchecked -= 1
-        else:
-            self._unchecked[commit] -= 1
-
-    def _commit_closed(self, commit: int, advanced: dict[str, LogHead]) -> None:
-        self._unchecked[commit] = self._open_unchecked
-        self._commits.append(commit)
-        self._open_unchecked = 0
-        self._advanced[commit] = advanced
-
-    def _advance_low(self) -> None:
-        for _ in range(_COMMITS_AT_ONCE):
-            if not self._commits or self._unchecked[self._commits[0]]:
-                return
-            commit = self._commits.popleft()
-            del self._unchecked[commit]
-            self._low_heads.update(self._advanced.pop(commit))
-            self._low = commit
+        self._low.advance()
 
     def _forget_idle(self, now: int) -> None:
         """Let go of books that the rows can answer for, when there are too many in memory."""
@@ -667,13 +632,12 @@ class Region:
         """What is to be written now, as one atomic batch; empty if nothing is."""
         commit = self.journal.next_commit - 1
         if self.journal.open_count:
-            advanced = {replica: _copy(self.delivery.heads[replica]) for replica in self.journal.open_replicas()}
+            advanced = {replica: copy_of(self.delivery.heads[replica]) for replica in self.journal.open_replicas()}
             commit = self.journal.close_commit()
-            self._commit_closed(commit, advanced)
-        if self._low != self._low_written:
-            self._low_written = self._low
-            heads = [(head.replica, head.seq, head.hash, head.hlc, head.others) for head in self._low_heads.values()]
-            self._overlay.put(Table.META, LOW, pack([self._low, heads]))
+            self._low.closed(commit, advanced)
+        low = self._low.row()
+        if low is not None:
+            self._overlay.put(Table.META, LOW, low)
         batch = self._overlay.seal()
         if batch:
             self._in_flight.append(_InFlight(commit, dict(self.clock), self.hlc.latest, self._ceiling_written))
@@ -743,10 +707,6 @@ class Region:
             if tenant not in self.books
         )
         return self._sums.digest(self.books, others)
-
-
-def _copy(head: LogHead) -> LogHead:
-    return LogHead(head.replica, head.seq, head.hash, head.hlc, head.others)
 
 
 def refuse_other_rules(stored: bytes | None) -> None:

@@ -22,6 +22,7 @@ from ledger.operation import Lapse
 from ledger.posting import Outcome
 from ledger.timeline import Timeline
 from node.book import LedgerBook, StoredPast
+from node.lowwater import LowWater
 from node.region import Region
 from replication.clock import Hlc
 from replication.delivery import Delivery
@@ -165,17 +166,7 @@ def _checkpoint_without_frontier() -> AbstractContextManager[object]:
 
 
 def _low_water_too_high() -> AbstractContextManager[object]:
-    class _Nothing(dict[int, int]):
-        def __getitem__(self, key: int) -> int:
-            return 0
-
-    advance = Region._advance_low
-
-    def all_done(self: Region) -> None:
-        self._unchecked = _Nothing(self._unchecked)
-        advance(self)
-
-    return patch.object(Region, "_advance_low", all_done)
+    return patch.object(LowWater, "left", lambda _, commit: 0 * commit)
 
 
 def _no_refold() -> AbstractContextManager[object]:
