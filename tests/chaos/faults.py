@@ -36,10 +36,10 @@ class Hand:
         self.done: Counter[str] = Counter(dict.fromkeys(faults, 0))
 
     async def work(self, over: asyncio.Event) -> None:
-        """Break one thing after the other until it is `over`."""
+        """Break one thing after the other until it is `over`, and everything at least once."""
         while not over.is_set():
             for kind in self._rng.sample(list(self._faults), len(self._faults)):
-                if over.is_set():
+                if over.is_set() and all(self.done.values()):
                     return
                 await self._faults[kind]()
                 self.done[kind] += 1
