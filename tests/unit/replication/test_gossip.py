@@ -414,6 +414,51 @@ class TestAsking:
         assert answer.reaches == {"eu/b1": 4, "ap/b1": 2}
 
 
+class TestWhatWasLost:
+    def held(self) -> tuple[Network, Site, Site]:
+        """us holds five entries of eu and five of its own, eu too."""
+        network, eu, us = pair()
+        for site in (eu, us):
+            for _ in range(5):
+                site.accept()
+            network.commit(site.region)
+        network.settle()
+        assert eu.durable == us.durable == {"eu/b1": 5, "us/b1": 5}
+        network.frames.clear()
+        return network, eu, us
+
+    def test_it_is_asked_for_although_it_is_counted_and_before_anything_new(self) -> None:
+        network, eu, us = self.held()
+        eu.lacking = {"eu/b1": (1, 3)}
+        us.accept()
+        us.commit()
+        network.pass_time(PACE.anti_entropy_interval_ms)
+        network.settle()
+        wants = [frame.ranges for link, frame in network.frames if isinstance(frame, Want) and link == ("eu", "us")]
+        assert wants == [{"eu/b1": (1, 3)}, {"us/b1": (5, 6)}]
+        assert eu.durable == {"eu/b1": 5, "us/b1": 6}
+
+    @pytest.mark.parametrize("replica", ["eu/b1", "us/b1"])
+    def test_the_answer_holds_nothing_beyond_it(self, replica: str) -> None:
+        network, eu, us = self.held()
+        eu.lacking = {replica: (1, 3)}
+        network.pass_time(PACE.anti_entropy_interval_ms)
+        network.settle()
+        (answer,) = (frame for _, frame in network.frames if isinstance(frame, Entries))
+        assert answer.page == [us.journal.sealed(replica, 2), us.journal.sealed(replica, 3)]
+        assert answer.reaches == {replica: 3}
+
+    def test_a_peer_that_has_it_no_more_is_asked_on_for_what_is_new(self) -> None:
+        network, eu, us = self.held()
+        eu.lacking = {"ap/b1": (0, 1)}
+        us.accept()
+        us.commit()
+        network.pass_time(PACE.anti_entropy_interval_ms)
+        network.settle()
+        assert eu.durable == {"eu/b1": 5, "us/b1": 6}
+        assert eu.lacking == {"ap/b1": (0, 1)}, "nobody offers it, so nobody was asked"
+
+
 class TestTime:
     def test_every_interval_all_that_is_held_is_told_with_promises(self) -> None:
         network, eu, us = pair()
