@@ -6,6 +6,7 @@ schema can hold them: a valid request may be refused for those, and for nothing 
 """
 
 import re
+from itertools import count
 from typing import Any, Final
 from zlib import crc32
 
@@ -71,7 +72,7 @@ def _from_msgpack(_: DeserializationContext, response: Response) -> Any:
 
 @schemathesis.hook
 def map_case(_: HookContext, case: Case[Any]) -> Case[Any]:
-    """Lead some of the valid requests to where there is something to find, and ask for msgpack now and then."""
+    """Lead some of the valid requests to where there is something to find."""
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return case
     if isinstance(case.body, dict):
@@ -81,11 +82,24 @@ def map_case(_: HookContext, case: Case[Any]) -> Case[Any]:
     if chance % 2 and case.path_parameters:
         steered = {"tenant": TENANT, "lot": NAMES[chance % 3], "reservation": NAMES[chance % 3]}
         case.path_parameters.update({name: steered[name] for name in case.path_parameters.keys() & steered.keys()})
-        if isinstance(case.body, dict):
+        if isinstance(case.body, dict) and chance % 5:
             _make_fit(case.body, chance)
-    if chance % 3 == 0:
-        case.headers["Accept"] = MSGPACK if chance % 2 else JSON
     return case
+
+
+@schemathesis.hook
+def before_call(_: HookContext, case: Case[Any], __: dict[str, Any]) -> None:
+    """Ask for msgpack now and then; and under a new key nearly always, for the least of keys would soon be used up."""
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    number = next(_numbers)
+    if number % 3 == 0:
+        case.headers["Accept"] = MSGPACK if number % 2 else JSON
+    if number % 10 and wire.IDEMPOTENCY_KEY in case.headers:
+        case.headers[wire.IDEMPOTENCY_KEY] = f"key-{number}"
+
+
+_numbers = count()
 
 
 def _make_fit(body: dict[str, Any], chance: int) -> None:
