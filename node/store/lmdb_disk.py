@@ -28,7 +28,8 @@ import lmdb
 from node.store.directory import DATA_FILE, take
 from node.store.errors import DiskFull, StorageError
 from node.store.kv import Row, Table, Write, verified
-from node.store.lmdb_file import ENGINE, create, explained, identity, inspect, open_tables
+from node.store.lmdb_file import ENGINE, create, damaged, explained, identity, inspect, open_tables
+from node.store.neighbours import is_last_in_place, vouch_for_gap
 
 Done: TypeAlias = Callable[[StorageError | None], None]
 
@@ -109,7 +110,7 @@ class LmdbDisk:
             value = txn.get(key)
             if value is None and table not in _ABSENCE_SHOWS:
                 with txn.cursor() as cursor:
-                    _vouch_for_gap(table, cursor, cursor.set_range(key))
+                    self._check(table, vouch_for_gap(table, cursor, key, is_absent=True))
             return value
 
     def scan(self, table: Table, start: bytes, stop: bytes | None, limit: int, reverse: bool = False) -> list[Row]:
@@ -126,8 +127,8 @@ class LmdbDisk:
 
     def _scan(self, table: Table, start: bytes, stop: bytes | None, limit: int, reverse: bool) -> list[Row]:
         with self._begin(self._tables[table]) as txn, txn.cursor() as cursor:
-            if stop is not None:
-                _vouch_for_gap(table, cursor, cursor.set_range(stop if reverse else start))
+            if edge := stop if reverse else start:
+                self._check(table, vouch_for_gap(table, cursor, edge, is_checked=stop is not None))
             if reverse:
                 there = cursor.last() if stop is None or not cursor.set_range(stop) else cursor.prev()
                 onwards = takewhile(lambda row: row[0] >= start, cursor.iterprev() if there else ())
@@ -135,9 +136,15 @@ class LmdbDisk:
                 there = cursor.set_range(start) if start else cursor.first()
                 onwards = takewhile(lambda row: stop is None or row[0] < stop, cursor.iternext() if there else ())
             rows = list(islice(onwards, limit))
-            if stop is not None and len(rows) < limit and cursor.key():
+            if len(rows) == limit:
+                self._check(table, is_last_in_place(cursor, rows, start, stop, reverse))
+            elif stop is not None and cursor.key():
                 verified(table, *cursor.item())
             return rows
+
+    def _check(self, table: Table, is_in_order: bool) -> None:
+        if not is_in_order:
+            raise damaged(self._data, f"rows of the table {table} are out of order")
 
     @contextmanager
     def _undisturbed(self) -> Iterator[None]:
@@ -250,7 +257,8 @@ class LmdbDisk:
         tables = self._tables
         for table, key, value in batch:
             if value is None:
-                txn.delete(key, db=tables[table])
+                if not txn.delete(key, db=tables[table]):
+                    _delete_astray(txn, table, tables[table], key)
             else:
                 txn.put(key, value, db=tables[table])
 
@@ -308,16 +316,18 @@ class LmdbDisk:
         return type(self._refusal)(*self._refusal.args)
 
 
-def _vouch_for_gap(table: Table, cursor: "lmdb.Cursor[bytes]", is_at_next: bool) -> None:
-    """See that the rows on both sides of a gap are what was written.
+def _delete_astray(txn: "lmdb.Transaction[bytes]", table: Table, db: "lmdb._Database", key: bytes) -> None:
+    """Delete a row that is not where its key belongs, because a bit of the key has flipped, if there is one.
 
-    LMDB finds a key among its neighbours. If a bit of it has flipped it stands where it stood, as another key, next to
-    the place where it is looked for; so whoever says that a row is not there looks at those two.
+    Whoever clears a table deletes it from its beginning on, so it is the first one then. From the journal nobody
+    deletes but who looks for what is damaged.
     """
-    if is_at_next:
-        verified(table, *cursor.item())
-    if cursor.prev() if is_at_next else cursor.last():
-        verified(table, *cursor.item())
+    with txn.cursor(db) as cursor:
+        there = cursor.first()
+        while there and table is Table.LOG and cursor.key() != key:
+            there = cursor.next()
+        if there and cursor.key() == key:
+            cursor.delete()
 
 
 def _whole_pages(size: int) -> int:

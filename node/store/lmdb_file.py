@@ -72,7 +72,7 @@ def inspect(data: Path, ours: Mapping[bytes, bytes], *, at_rest: bool = True) ->
     All pages are looked at if nobody writes to it meanwhile: before LMDB sees them, which trusts them.
     """
     if data.stat().st_size == 0:
-        raise _damaged(data, "it is empty")  # which it never was since it has its name
+        raise damaged(data, "it is empty")  # which it never was since it has its name
     tables = _tables_in(data) if at_rest else _OURS
     theirs: dict[bytes, bytes | None] = {}
     try:
@@ -90,7 +90,7 @@ def inspect(data: Path, ours: Mapping[bytes, bytes], *, at_rest: bool = True) ->
         raise explained(error, data) from error
     strange = tables - _OURS
     if strange and len(strange) < len(tables) and (theirs or Table.META.encode() not in tables):
-        raise _damaged(data, f"it has a table {min(strange).decode(errors='replace')!r}")
+        raise damaged(data, f"it has a table {min(strange).decode(errors='replace')!r}")
     _refuse_foreign(data, theirs, ours)
 
 
@@ -100,7 +100,7 @@ def _tables_in(data: Path) -> frozenset[bytes]:
     except Misshapen as error:
         if error.tables.isdisjoint(_OURS) and error.tables:
             raise _not_ours(data) from error
-        raise _damaged(data, str(error)) from error
+        raise damaged(data, str(error)) from error
     except OSError as error:
         raise explained(error, data) from error
 
@@ -122,7 +122,7 @@ def _refuse_foreign(data: Path, theirs: Mapping[bytes, bytes | None], ours: Mapp
         try:
             names = [verified(Table.META, key, each).decode() for each in (found, ours[key])]
         except DamagedRow:
-            raise _damaged(data, f"it does not say which {what} it is of") from None
+            raise damaged(data, f"it does not say which {what} it is of") from None
         raise ForeignDirectory(
             f"{path}: holds a store of {what} {names[0]!r}, not of {names[1]!r};"
             f" name the directory that belongs to this {what}"
@@ -142,7 +142,7 @@ def explained(error: lmdb.Error | OSError, data: Path) -> StorageError:
     if number in _NOT_ALLOWED:
         return DirectoryUnreadable(f"{path}: {error}; give this user read and write permission there")
     if isinstance(error, _DAMAGED):
-        return _damaged(data, str(error))
+        return damaged(data, str(error))
     return StorageError(f"{path}: {error}; see what the disk and the kernel's log say, then restart the node")
 
 
@@ -157,7 +157,8 @@ def _is_out_of_room(data: Path) -> bool:
     return False
 
 
-def _damaged(data: Path, finding: str) -> DamagedStore:
+def damaged(data: Path, finding: str) -> DamagedStore:
+    """What was found in a data file, and what to do about it."""
     return DamagedStore(
         f"{data.parent}: the data file is damaged ({finding}); restore a backup, or move the directory away"
         " and let the node fetch its state from its peers"
