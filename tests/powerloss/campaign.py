@@ -1,5 +1,6 @@
 """Many states of many recordings, judged: how many, of which kinds, and what was found."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -45,4 +46,4 @@ def campaign(seed: int, batches: int, tries: int, **flags: bool) -> Iterator[Rep
 def fast_directory() -> Path | None:
     """Where syncing costs nothing: the losses are made here, not by this machine. None: wherever temporary files go."""
     memory = Path("/dev/shm")
-    return memory if memory.is_dir() else None
+    return memory if os.access(memory, os.W_OK) else None
