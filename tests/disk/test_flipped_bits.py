@@ -34,7 +34,7 @@ def test_a_bit_that_flipped_while_the_node_was_down_is_named_or_does_not_matter(
 
 
 def test_a_bit_that_flips_under_a_running_node_does_not_make_it_say_anything_wrong() -> None:
-    report = finished(seed=2, each=5, way="alive")
+    report = finished(seed=2, each=3, way="alive")
     assert report.wrong == []
     assert report.of("alive")[UNAFFECTED] < sum(report.of("alive").values()) * 0.8
 
