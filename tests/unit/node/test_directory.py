@@ -111,7 +111,9 @@ def test_the_store_of_another_cluster_or_region_is_refused_with_both_names(path:
 def test_a_store_in_another_format_is_refused_with_both_formats(path: Path) -> None:
     with closing(store(path)) as disk:
         disk.commit_now([(Table.META, b"store/format", b"1")])
-    with pytest.raises(ForeignDirectory, match=r"store of format '1', this program has format '2'; start with an empty"):
+    with pytest.raises(
+        ForeignDirectory, match=r"store of format '1', this program has format '2'; start with an empty"
+    ):
         store(path)
 
 
