@@ -48,7 +48,7 @@ class SimulatedDisk:
     def damage(self, random: Random) -> tuple[str, list[Dot]]:
         """Flip a bit of some stored value; says of which, and which entries were stored in it."""
         tables = [table for table in Table if self.rows.scan(table, b"", None, 1)]
-        table = Table.LOG if random.random() < _SHARE_OF_ENTRIES else random.choice(tables)
+        table = Table.LOG if random.random() < _SHARE_OF_ENTRIES or not tables else random.choice(tables)
         rows = self.rows.scan(table, b"", None, _MOST_ROWS)
         if not rows:
             return "nothing", []

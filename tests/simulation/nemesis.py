@@ -127,7 +127,8 @@ class Nemesis:
                 self._cluster.damaged(one, dots)
             case Fault.REBOOT:
                 one.clock.step(int(happening.coin * _FARTHEST_STEP_BEATS * self._scenario.beat))
-                self._at(happening.other * self._scenario.tick // 4, lambda: self._reboot(one, happening))
+                soon = (1 + happening.other % 3) * self._scenario.beat
+                self._at(soon, lambda: self._reboot(one, others, happening))
             case _:
                 assert_never(happening.fault)
 
@@ -155,10 +156,11 @@ class Nemesis:
     def _restart_after(self, node: SimulatedNode, delay_ms: int) -> None:
         self._at(delay_ms, lambda: self._start(node))
 
-    def _reboot(self, node: SimulatedNode, happening: Happening) -> None:
+    def _reboot(self, node: SimulatedNode, others: list[str], happening: Happening) -> None:
         node.stop("its machine goes down", flight_lands=False)
         node.clock.set_right(self._scheduler.now, 0)
-        self._restart_after(node, happening.lasts // 4)
+        self._block(list(pairs_between([node.name], others)), happening)
+        self._restart_after(node, happening.lasts // 8)
 
     def _pause(self, node: SimulatedNode, happening: Happening) -> None:
         if node.is_awake:

@@ -55,7 +55,7 @@ class Fault(StrEnum):
     FLIPPED_BIT = "flipped bit"
     """A stored value is no longer what was written."""
     REBOOT = "reboot"
-    """A wall clock leaps ahead, soon after the machine goes down, and when it comes back the clock is right."""
+    """A wall clock leaps ahead, soon after the machine goes down; it comes back with the right time and no network."""
 
 
 class Happening(Struct, frozen=True):
