@@ -31,12 +31,13 @@ test: $(STAMP)  ## run the tests
 simulate: $(STAMP)  ## whole clusters under every fault, in virtual time (SEEDS=0:1000)
 	$(BIN)/python -m tests.simulation run $(SEEDS)
 
-check: $(STAMP)  ## everything that must pass: style, types, imports, tests
+check: $(STAMP)  ## everything that must pass: style, types, imports, tests, 300 simulated worlds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m tests.simulation run 0:300
 
 chaos: $(STAMP)  ## real nodes under every fault at once, for ten minutes (MINUTES=…, SEED=… for the faults of a run)
 	$(BIN)/python -m tests.chaos.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))

@@ -143,6 +143,10 @@ def _ceiling_forgotten() -> AbstractContextManager[object]:
     return patch.object(Hlc, "__init__", from_nothing)
 
 
+def _promise_while_entries_come_back() -> AbstractContextManager[object]:
+    return patch.object(Region, "_may_be_missed", property(lambda _: False))
+
+
 def _deaf_clock() -> AbstractContextManager[object]:
     return patch.object(Hlc, "observe", lambda _, __: None)
 
@@ -263,6 +267,9 @@ MUTATIONS: Final[dict[str, Safeguard]] = {
     "no-compensation": Safeguard("the books are put right", _no_compensation),
     "promise-without-ceiling": Safeguard("nothing above the durable ceiling is promised", _promise_without_ceiling),
     "ceiling-forgotten": Safeguard("a boot starts its clock at the ceiling on disk", _ceiling_forgotten),
+    "promise-while-entries-come-back": Safeguard(
+        "nothing is promised while own entries that were damaged come back", _promise_while_entries_come_back
+    ),
     "deaf-clock": Safeguard("the hybrid clock is greater than all it has seen", _deaf_clock),
     "no-drift-limit": Safeguard("entries far ahead of our clock wait", _no_drift_limit),
     "frontier-without-clock": Safeguard("a promise counts when its clock is covered", _frontier_without_clock),

@@ -11,6 +11,7 @@ from tests.simulation.checks.conservation import Conservation
 from tests.simulation.checks.digests import EqualDigests
 from tests.simulation.checks.durability import Durability
 from tests.simulation.checks.isolation import TenantIsolation
+from tests.simulation.checks.promises import Promises
 from tests.simulation.checks.reports import EqualReports
 from tests.simulation.checks.requests import OneEffect
 from tests.simulation.checks.serial import SerialLedgers
@@ -24,6 +25,7 @@ def all_checks() -> list[Check]:
         GaplessChains(),
         CausalClosure(),
         Clocks(),
+        Promises(),
         Conservation(),
         ledgers,
         Admission(ledgers),
