@@ -268,23 +268,24 @@ class Delivery:
 
     def _release(self, first: str, latest: int, delivered: Delivered) -> None:
         """Apply what can be, now that the log `first` has moved or is refused, or that the clock has."""
+        if first in self._waiting:
+            self._drain(first, latest, delivered)
         changed = [first]
         while changed:
-            log = changed.pop()
-            # Those that wait for it come after it, when it has moved as far as it can.
-            changed.extend(self._blocked_by.pop(log, ()))
-            if log in self._waiting:
-                self._drain(log, latest, delivered)
+            # Whoever waits for a log comes after it, once it has moved as far as it can. One that has not moved
+            # releases nobody: forged entries can wait for each other, and would be looked at for ever.
+            blocked = self._blocked_by.pop(changed.pop(), ())
+            changed.extend(log for log in blocked if log in self._waiting and self._drain(log, latest, delivered))
 
-    def _drain(self, log: str, latest: int, delivered: Delivered) -> None:
-        """Apply what waits of a log, up to the next obstacle."""
+    def _drain(self, log: str, latest: int, delivered: Delivered) -> bool:
+        """Apply what waits of a log, up to the next obstacle; says whether it moved, or is refused."""
         waiting = self._waiting[log]
-        seq = self.clock.get(log, 0) + 1
+        first = seq = self.clock.get(log, 0) + 1
         while (held := waiting.get(seq)) is not None:
             entry, sealed = held
             obstacle = self._apply(entry, sealed, hash_of(sealed), latest, delivered)
             if obstacle is _REFUSED:
-                return
+                return True
             if obstacle is not None:
                 self._blocked_by.setdefault(obstacle, {})[log] = None
                 break
@@ -293,6 +294,7 @@ class Delivery:
             seq += 1
         if not waiting:
             del self._waiting[log]
+        return seq > first
 
 
 def weight_of(entry: Entry, sealed: bytes) -> int:

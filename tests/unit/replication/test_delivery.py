@@ -121,6 +121,16 @@ class TestBounds:
         site.deliver(log[5:])
         assert site.delivery.waiting_count == 3
 
+    @pytest.mark.timeout(10)
+    def test_forged_entries_that_wait_for_each_other_wait_and_are_not_looked_at_for_ever(self) -> None:
+        first = seal(make_entry("us/b1", 1))
+        waits_for_ap = seal(make_entry("us/b1", 2, prev=hash_of(first), seen={"ap/b1": 1}))
+        waits_for_us = seal(make_entry("ap/b1", 1, seen={"us/b1": 2}))
+        site = Site("eu", REGIONS)
+        assert site.deliver([waits_for_ap, waits_for_us]) == 0
+        assert site.deliver([first]) == 1
+        assert site.delivery.waiting_count == 2
+
     def test_no_more_logs_are_taken_than_a_clock_can_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(replication.delivery, "MAX_REPLICAS", 3)
         site = Site("eu", REGIONS)
