@@ -17,9 +17,9 @@ import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from creditmesh import wire
-from ledger.admission import Limits
 from ledger.command import GrantCredit, Reserve
 from ledger.ids import Key, TenantId
+from ledger.refusal import Limits, Terms
 from node.api.replies import reservation_reply
 from node.api.requests import Body, idempotency_key
 from node.region import Accepted, Region
@@ -57,7 +57,11 @@ class Stages:
 
     def _region(self, name: str) -> Region:
         settings = RegionSettings(
-            cluster="bench", region=name, regions=("here", "there"), limits=Limits(10**10, 1000), checkpoint_after_ms=0
+            cluster="bench",
+            region=name,
+            regions=("here", "there"),
+            terms=Terms(Limits(10**10, 1000)),
+            checkpoint_after_ms=0,
         )
         return Region(settings, Overlay(self._disks[name]), "boot", self.now)
 

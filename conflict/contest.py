@@ -49,7 +49,7 @@ class Contest(Struct, gc=False):
     @property
     def open_difference(self) -> Postings:
         """What is still to be posted; empty when the books match canonical order."""
-        return difference(self.canonical, self.loser.entry.postings, self.compensated)
+        return difference(self.canonical, self.loser.postings, self.compensated)
 
     @property
     def is_settled(self) -> bool:
@@ -59,14 +59,13 @@ class Contest(Struct, gc=False):
     @property
     def is_void(self) -> bool:
         """Whether there is nothing to report: the effect is as recorded, and no amends were ever made."""
-        entry = self.loser.entry
-        return not self.amends and self.canonical == entry.postings and self.outcome == entry.outcome
+        return not self.amends and self.is_cleared
 
     @property
     def is_cleared(self) -> bool:
         """Whether the effect is as recorded after all, although amends were made on the way."""
-        entry = self.loser.entry
-        return self.canonical == entry.postings and self.outcome == entry.outcome
+        loser = self.loser
+        return self.canonical == loser.postings and self.outcome == loser.outcome
 
     def add(self, amends: Amends) -> None:
         """Count a compensation, once."""

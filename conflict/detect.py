@@ -10,8 +10,20 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from conflict.rivals import Rivals
-from ledger.account import Effect
-from ledger.operation import Capture, Debit, Hold, Lapse, Refund, Release, Renew, Revoke
+from ledger.cells import Effect
+from ledger.operation import (
+    Capture,
+    Debit,
+    Heartbeat,
+    Hold,
+    Lapse,
+    Refund,
+    Release,
+    Renew,
+    Revoke,
+    Transfer,
+    Usage,
+)
 from ledger.posting import DEBT, LOT_PREFIX, USED, Outcome, Postings, subtract, total
 from replication.filed import Filed
 
@@ -26,9 +38,11 @@ class Kind(StrEnum):
     KEY_MISMATCH = "key_mismatch"
     """Nothing: the same key was accepted earlier elsewhere for another request."""
     REVOKED = "revoked"
-    """A lot that should have paid was revoked concurrently, or was revoked twice."""
+    """A lot that should have paid was revoked concurrently, or was revoked twice; or policy made a hold void."""
     LEASE = "lease"
-    """Capture, renewal, release or lapse of a reservation that had ended, or been renewed, concurrently."""
+    """Usage, renewal, release or lapse of a reservation that had ended, or been renewed, concurrently."""
+    OVERLAP = "overlap"
+    """Usage of a job that was charged, in part or whole, for the same time earlier elsewhere."""
     REFUND = "refund"
     """A refund of usage that was refunded concurrently."""
     REALLOCATED = "reallocated"
@@ -37,8 +51,7 @@ class Kind(StrEnum):
 
 def differs(filed: Filed, effect: Effect) -> bool:
     """Whether an operation's canonical effect is not what its origin recorded."""
-    entry = filed.entry
-    return effect.postings != entry.postings or effect.outcome != entry.outcome
+    return effect.postings != filed.postings or effect.outcome != filed.outcome
 
 
 def difference(canonical: Mapping[str, int], recorded: Mapping[str, int], compensated: Postings) -> Postings:
@@ -52,8 +65,8 @@ def new_debt(filed: Filed, canonical: Mapping[str, int], outcome: Outcome) -> in
     Only what spends leaves debt. Whatever else repays less than recorded does so because the debt was gone already,
     unless it does nothing at all: what a duplicate grant had repaid is owed again.
     """
-    if isinstance(filed.entry.content, Hold | Debit | Capture) or outcome is Outcome.DUPLICATE:
-        return max(0, filed.entry.postings.get(DEBT, 0) - canonical.get(DEBT, 0))
+    if isinstance(filed.operation, Hold | Debit | Capture | Transfer | Usage) or outcome is Outcome.DUPLICATE:
+        return max(0, filed.postings.get(DEBT, 0) - canonical.get(DEBT, 0))
     return 0
 
 
@@ -64,27 +77,36 @@ def classify(
 
     Where later entries have taken the difference back, the first compensation tells what it was.
     """
-    entry = filed.entry
-    if outcome is Outcome.DUPLICATE and entry.outcome != Outcome.DUPLICATE:
+    recorded, operation = filed.postings, filed.operation
+    if outcome is Outcome.DUPLICATE and filed.outcome != Outcome.DUPLICATE:
         return Kind.KEY_MISMATCH if rivals.is_other_request else Kind.DUPLICATE
-    if outcome != entry.outcome:
-        if isinstance(entry.content, Capture | Renew | Release | Lapse):
-            return Kind.LEASE
-        if isinstance(entry.content, Refund):
-            return Kind.REFUND
-        return Kind.REVOKED if isinstance(entry.content, Revoke) else Kind.REALLOCATED
-    change = subtract(canonical, entry.postings)
+    change = subtract(canonical, recorded)
+    if isinstance(operation, Usage) and (outcome is Outcome.COVERED or change.get(USED, 0) < 0):
+        return Kind.OVERLAP
+    if outcome != filed.outcome:
+        match operation:
+            case Capture() | Usage() | Renew() | Heartbeat() | Release() | Lapse():
+                return Kind.LEASE
+            case Refund():
+                return Kind.REFUND
+            case Revoke() | Hold():
+                return Kind.REVOKED
+            case _:
+                return Kind.REALLOCATED
     if not change:
         first = next(iter(compensations), {})
-        was_short = new_debt(filed, total([entry.postings, first]), outcome)
-        return Kind.OVERSPEND if was_short else _taken_back(entry.postings, first)
+        was_short = new_debt(filed, total([recorded, first]), outcome)
+        return Kind.OVERSPEND if was_short else _taken_back(filed, first)
     if any(change.get(LOT_PREFIX + lot, 0) > 0 for lot in rivals.revoked):
         return Kind.REVOKED
     if new_debt(filed, canonical, outcome):
         return Kind.OVERSPEND
-    return Kind.REFUND if isinstance(entry.content, Refund) and USED in change else Kind.REALLOCATED
+    return Kind.REFUND if isinstance(operation, Refund) and USED in change else Kind.REALLOCATED
 
 
-def _taken_back(recorded: Postings, first: Postings) -> Kind:
-    undone = {account: -amount for account, amount in recorded.items()}
+def _taken_back(filed: Filed, first: Postings) -> Kind:
+    """What it was before it was cleared, as far as the first amends tell."""
+    if isinstance(filed.operation, Usage) and first.get(USED, 0) < 0:
+        return Kind.OVERLAP
+    undone = {account: -amount for account, amount in filed.postings.items()}
     return Kind.DUPLICATE if first == undone else Kind.REALLOCATED

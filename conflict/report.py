@@ -1,6 +1,7 @@
 """The report of a conflict, as every region with the same entries shows it.
 
-Its id is derived from the loser's dot and the kind. Its life:
+Its id is derived from the loser's dot and the kind; a transfer can be a loser in both accounts, and the one in the
+receiver's is told apart. Its life:
 
     detected --books put right--> compensated --debt paid--> repaid
         `---- canonical order is as recorded after all ----> cleared
@@ -19,12 +20,13 @@ from conflict.contest import Amends, Contest
 from conflict.detect import Kind, new_debt
 from conflict.rivals import Rivals
 from ledger.ids import ClaimId, Position, TenantId
-from ledger.operation import Compensation, Expire, Grant, Revoke, Settle
+from ledger.operation import Capture, Debit, Heartbeat, Hold, Lapse, Refund, Release, Renew, Transfer, Usage
 from ledger.posting import LOT_PREFIX, Outcome
 from replication.clock import Dot, VectorClock
 from replication.filed import Filed
 
 MAX_SEQ_DIGITS: Final = 16
+_RECEIVED: Final = ".received"
 
 
 class State(StrEnum):
@@ -77,40 +79,41 @@ class Report(Struct, frozen=True, gc=False):
     detected_at: int | None
 
 
-def report_id(loser: Position, kind: Kind) -> str:
+def report_id(loser: Position, kind: Kind, *, is_receipt: bool = False) -> str:
     """The name of a conflict: the loser's dot and the kind, readable and fit for a URL."""
-    return f"{loser.region}.{loser.boot}.{loser.seq}.{kind}"
+    return f"{loser.region}.{loser.boot}.{loser.seq}.{kind}{_RECEIVED if is_receipt else ''}"
 
 
-def loser_in(report: str) -> Dot | None:
-    """The loser that the id of a report names, or None if it is no such id."""
-    match report.split("."):
+def loser_in(report: str) -> tuple[Dot, bool] | None:
+    """The loser that the id of a report names, and whether as a receipt; None if it is no such id."""
+    match report.removesuffix(_RECEIVED).split("."):
         case [region, boot, seq, _] if seq.isdecimal() and len(seq) <= MAX_SEQ_DIGITS:
-            return Dot(f"{region}/{boot}", int(seq))
+            return Dot(f"{region}/{boot}", int(seq)), report.endswith(_RECEIVED)
         case _:
             return None
 
 
 def build_report(contest: Contest, rivals: Rivals, first: Iterable[Filed], owed_now: int) -> Report:
     """Tell one conflict; `first` are the entries of the first rivals, `owed_now` what the loser's claim owes by now."""
-    entry = contest.loser.entry
+    loser, canonical = contest.loser, contest.canonical
+    recorded = loser.postings
     kind = contest.kind(rivals)
-    debt = new_debt(contest.loser, contest.canonical, contest.outcome)
+    debt = new_debt(loser, canonical, contest.outcome)
     accounts = sorted(
         account
-        for account in {*entry.postings, *contest.canonical}
-        if account.startswith(LOT_PREFIX) and entry.postings.get(account, 0) != contest.canonical.get(account, 0)
+        for account in {*recorded, *canonical}
+        if account.startswith(LOT_PREFIX) and recorded.get(account, 0) != canonical.get(account, 0)
     )
     lots = tuple(
-        LotShare(account.removeprefix(LOT_PREFIX), entry.postings.get(account, 0), contest.canonical.get(account, 0))
+        LotShare(account.removeprefix(LOT_PREFIX), recorded.get(account, 0), canonical.get(account, 0))
         for account in accounts
     )
     return Report(
-        id=report_id(contest.loser.position, kind),
+        id=report_id(loser.position, kind, is_receipt=loser.is_receipt),
         kind=kind,
         state=_state(contest, debt, owed_now),
-        tenant=entry.tenant,
-        loser=party(contest.loser),
+        tenant=loser.tenant,
+        loser=party(loser),
         canonical_outcome=contest.outcome,
         rivals=tuple(party(rival) for rival in first),
         rival_count=rivals.count,
@@ -135,7 +138,7 @@ def party(filed: Filed) -> Party:
         entry.key,
         claim_of(filed),
         getattr(entry.content, "amount", None),
-        entry.outcome,
+        filed.outcome,
     )
 
 
@@ -145,11 +148,14 @@ def kind_of(filed: Filed) -> str:
 
 
 def claim_of(filed: Filed) -> ClaimId | None:
-    """The claim that an entry concerns, if it concerns one."""
-    content = filed.entry.content
-    if isinstance(content, Grant | Revoke | Expire | Settle | Compensation):
-        return None
-    return content.claim
+    """The claim that an entry names, if it names one."""
+    match filed.operation:
+        case Hold() | Debit() | Capture() | Release() | Renew() | Lapse() | Refund() | Transfer() as operation:
+            return operation.claim
+        case Usage() | Heartbeat() as operation:
+            return operation.claim
+        case _:
+            return None
 
 
 def _moved(lots: Iterable[LotShare]) -> int:

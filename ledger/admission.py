@@ -5,10 +5,7 @@ the same request may be asked again and is judged afresh. Usage that has happene
 captures always stand, and a debit stands when its client says so (``on_shortage = debt``).
 """
 
-from enum import StrEnum
 from typing import assert_never
-
-from msgspec import Struct
 
 from ledger.account import Account
 from ledger.amount import MAX_OPEN_LOTS, MAX_TOTAL
@@ -17,56 +14,47 @@ from ledger.command import (
     CaptureUsage,
     Command,
     DebitUsage,
+    Estimate,
     GrantCredit,
     OnShortage,
     RefundUsage,
     ReleaseHold,
     RenewLease,
+    ReportHeartbeat,
+    ReportUsage,
     Reserve,
     RevokeLot,
+    SetPolicy,
+    TransferCredit,
     derived_id,
 )
-from ledger.ids import ClaimId, Key, LotId, TenantId
+from ledger.ids import ClaimId, Key, LotId, TenantId, transfer_name
 from ledger.lot import LotState
-from ledger.operation import Capture, Debit, Grant, Hold, Operation, Refund, Release, Renew, Revoke
-from ledger.posting import DEBT, ISSUED, USED
-
-
-class Reason(StrEnum):
-    """Why a command was refused."""
-
-    INSUFFICIENT_CREDIT = "insufficient-credit"
-    NOT_FOUND = "not-found"
-    ALREADY_EXISTS = "already-exists"
-    RESERVATION_ENDED = "reservation-ended"
-    LOT_CLOSED = "lot-closed"
-    IDEMPOTENCY_MISMATCH = "idempotency-mismatch"
-    INVALID_REQUEST = "invalid-request"
-
-
-class Refusal(Struct, frozen=True):
-    """A command that was not accepted: the reason, a sentence for people, and fields for programs."""
-
-    reason: Reason
-    detail: str
-    fields: dict[str, int | str | None] = {}
-
-
-class Limits(Struct, frozen=True):
-    """What a node accepts, from its configuration; times in ms."""
-
-    max_lease_ms: int
-    max_ahead_ms: int
-    """How far in the future an event time may lie: clocks differ."""
+from ledger.operation import Capture, Debit, Grant, Hold, Operation, Policy, Refund, Release, Renew, Revoke, Transfer
+from ledger.posting import DEBT, ISSUED, TRANSFERRED
+from ledger.pricing import NoPrice
+from ledger.refusal import (
+    Limits,
+    Reason,
+    Refusal,
+    Terms,
+    event_time,
+    invalid,
+    not_found,
+    too_much_used,
+    unpriced,
+)
+from ledger.reporting import heartbeat, usage
 
 
 def admit(
-    account: Account, tenant: TenantId, command: Command, key: Key, now: int, limits: Limits
+    account: Account, tenant: TenantId, command: Command, key: Key, now: int, terms: Terms
 ) -> Operation | Refusal:
-    """Judge `command` at `now` (ms): the operation to append, or why not."""
+    """Judge `command` at `now` (ms): the operation to append, or why not. For a transfer: `admit_transfer`."""
+    limits = terms.limits
     match command:
         case Reserve():
-            return _reserve(account, tenant, command, key, now, limits)
+            return _reserve(account, tenant, command, key, now, terms)
         case CaptureUsage():
             return _capture(account, command, now, limits)
         case RenewLease():
@@ -79,51 +67,127 @@ def admit(
         case DebitUsage():
             return _debit(account, tenant, command, key, now, limits)
         case GrantCredit():
-            return _grant(account, tenant, command, key, now)
+            return _grant(account, tenant, command, key, now, limits)
         case RefundUsage():
             return _refund(account, command, now, limits)
         case RevokeLot():
             lot = account.lots.get(command.lot)
             if lot is None:
-                return _not_found("lot", command.lot)
+                return not_found("lot", command.lot)
             if lot.state is not LotState.OPEN:
                 return Refusal(Reason.LOT_CLOSED, f"the lot is {lot.state} already", {"lot": lot.id})
             return Revoke(lot.id)
+        case SetPolicy():
+            return Policy(command.on_overspend, command.max_held, command.debt_limit)
+        case ReportHeartbeat():
+            return heartbeat(account, command, now, limits)
+        case ReportUsage():
+            return usage(account, command, now, terms)
+        case TransferCredit():
+            raise AssertionError("a transfer concerns two accounts")
         case _:
             assert_never(command)
 
 
-def _grant(account: Account, tenant: TenantId, command: GrantCredit, key: Key, now: int) -> Grant | Refusal:
+def admit_transfer(
+    giver: Account, receiver: Account, tenant: TenantId, command: TransferCredit, key: Key, now: int
+) -> Transfer | Refusal:
+    """Judge a transfer at `now` (ms) by both accounts; `tenant` is the giver."""
+    expires_at = command.expires_at
+    if expires_at is None:
+        expires_at = _first_end(giver, command.amount, now)
+    elif expires_at <= now:
+        return invalid("expires_at", "must be in the future")
+    available = giver.live_credit(now, expires_at) + giver.totals[DEBT]
+    if command.amount > available:
+        return _insufficient(giver, command.amount, available, now)
+    if command.amount + giver.totals[TRANSFERRED] > MAX_TOTAL:
+        return invalid("amount", f"would bring what the tenant has transferred above {MAX_TOTAL}")
+    name = transfer_name(tenant, command.to, key)
+    if giver.claim(ClaimId(name)) is not None or LotId(name) in receiver.lots:
+        return _taken("transfer", name, is_derived=True)
+    return _one_lot_too_many(receiver, command.amount) or Transfer(
+        name, command.to, command.amount, now, expires_at, command.priority
+    )
+
+
+def _first_end(account: Account, amount: int, now: int) -> int:
+    """When the first of the lots expires that would pay for `amount`; `now` if they cannot."""
+    ends: list[int] = []
+    for place in account.spending_order:
+        lot = account.lots[place.lot]
+        if lot.remaining and lot.is_live(now):
+            ends.append(lot.expires_at)
+            amount -= lot.remaining
+            if amount <= 0:
+                return min(ends)
+    return now
+
+
+def _grant(
+    account: Account, tenant: TenantId, command: GrantCredit, key: Key, now: int, limits: Limits
+) -> Grant | Refusal:
     starts_at = now if command.starts_at is None else command.starts_at
+    if starts_at < now - limits.max_late_ms:
+        return invalid("starts_at", f"lies {now - starts_at} ms in the past; at most {limits.max_late_ms} are taken")
     if command.expires_at <= starts_at:
         return invalid("expires_at", "must be after starts_at")
     if command.expires_at <= now:
         return invalid("expires_at", "must be in the future")
     lot = command.lot or LotId(derived_id(tenant, key))
     if lot in account.lots:
-        return Refusal(Reason.ALREADY_EXISTS, "the lot exists already, under another key", {"lot": lot})
+        return _taken("lot", lot, is_derived=command.lot is None)
+    return _one_lot_too_many(account, command.amount) or Grant(
+        lot, command.amount, starts_at, command.expires_at, command.priority
+    )
+
+
+def _one_lot_too_many(account: Account, amount: int) -> Refusal | None:
     if len(account.spending_order) >= MAX_OPEN_LOTS:
         return invalid("lot", f"would be one open lot more than the {MAX_OPEN_LOTS} that a tenant may have")
-    if command.amount - account.totals[ISSUED] > MAX_TOTAL:
+    if amount - account.totals[ISSUED] > MAX_TOTAL:
         return invalid("amount", f"would bring what the tenant was given above {MAX_TOTAL}")
-    return Grant(lot, command.amount, starts_at, command.expires_at, command.priority)
+    return None
 
 
-def _reserve(
-    account: Account, tenant: TenantId, command: Reserve, key: Key, now: int, limits: Limits
-) -> Hold | Refusal:
-    bad_lease = _bad_lease(command.lease_ms, limits)
+def _reserve(account: Account, tenant: TenantId, command: Reserve, key: Key, now: int, terms: Terms) -> Hold | Refusal:
+    bad_lease = _bad_lease(command.lease_ms, terms.limits)
     if bad_lease is not None:
         return bad_lease
     claim = command.reservation or ClaimId(derived_id(tenant, key))
     if account.claim(claim) is not None:
+        return _taken("reservation", claim, is_derived=command.reservation is None)
+    amount = amount_to_hold(command.amount, now, terms)
+    if isinstance(amount, Refusal):
+        return amount
+    return refused_hold(account, amount, now) or Hold(claim, amount, now + command.lease_ms, command.job)
+
+
+def amount_to_hold(asked: int | Estimate, now: int, terms: Terms) -> int | Refusal:
+    """What is to be held, priced if it was asked for as work."""
+    if not isinstance(asked, Estimate):
+        return asked
+    amount = terms.rates.price(asked.work, now, now + asked.seconds * 1000)
+    if isinstance(amount, NoPrice):
+        return unpriced(amount)
+    if not amount:
+        return invalid("estimate", "costs nothing: there is nothing to reserve")
+    return amount
+
+
+def refused_hold(account: Account, amount: int, now: int) -> Refusal | None:
+    """Why `amount` cannot be held at `now` (ms); None if it can."""
+    most = account.policy.max_held
+    if most is not None and account.held + amount > most:
         return Refusal(
-            Reason.ALREADY_EXISTS, "the reservation exists already, under another key", {"reservation": claim}
+            Reason.HELD_LIMIT,
+            f"{amount} asked, {account.held} held already, and the tenant's policy allows {most}",
+            {"requested": amount, "held": account.held, "max_held": most},
         )
     available = account.available(now)
-    if command.amount > available:
-        return _insufficient(account, command.amount, available, now)
-    return Hold(claim, command.amount, now + command.lease_ms, command.job)
+    if amount > available:
+        return _insufficient(account, amount, available, now)
+    return None
 
 
 def _renew(account: Account, command: RenewLease, now: int, limits: Limits) -> Renew | Refusal:
@@ -140,10 +204,10 @@ def _capture(account: Account, command: CaptureUsage, now: int, limits: Limits) 
     claim = _reservation(account, command.reservation)
     if isinstance(claim, Refusal):
         return claim
-    at = _event_time(command.at, now, limits)
+    at = event_time(command.at, now, limits)
     if isinstance(at, Refusal):
         return at
-    return _too_much(account, command.amount) or Capture(claim.id, command.amount, at, command.final)
+    return too_much_used(account, command.amount) or Capture(claim.id, command.amount, at, command.final)
 
 
 def _debit(
@@ -151,23 +215,30 @@ def _debit(
 ) -> Debit | Refusal:
     claim = command.debit or ClaimId(derived_id(tenant, key))
     if account.claim(claim) is not None:
-        return Refusal(Reason.ALREADY_EXISTS, "the debit exists already, under another key", {"debit": claim})
-    at = _event_time(command.at, now, limits)
+        return _taken("debit", claim, is_derived=command.debit is None)
+    at = event_time(command.at, now, limits)
     if isinstance(at, Refusal):
         return at
-    if command.on_shortage is OnShortage.REFUSE:
-        # A late debit may also draw on lots that were live at its own time and are not closed yet.
-        available = account.available(now) if at == now else account.credit_at_either(at, now) + account.totals[DEBT]
-        if command.amount > available:
+    # A late debit may also draw on lots that were live at its own time and are not closed yet.
+    available = account.available(now) if at == now else account.credit_at_either(at, now) + account.totals[DEBT]
+    if command.amount > available:
+        if command.on_shortage is OnShortage.REFUSE:
             return _insufficient(account, command.amount, available, now)
-    return _too_much(account, command.amount) or Debit(claim, command.amount, at)
+        limit, debt = account.policy.debt_limit, command.amount - available
+        if limit is not None and debt > limit:
+            return Refusal(
+                Reason.DEBT_LIMIT,
+                f"{command.amount} asked, {available} available: {debt} would be owed, and the policy allows {limit}",
+                {"requested": command.amount, "available": available, "debt_limit": limit},
+            )
+    return too_much_used(account, command.amount) or Debit(claim, command.amount, at)
 
 
 def _refund(account: Account, command: RefundUsage, now: int, limits: Limits) -> Refund | Refusal:
     claim = account.claim(command.claim)
-    if claim is None:
-        return _not_found("claim", command.claim)
-    at = _event_time(command.at, now, limits)
+    if claim is None or claim.state is ClaimState.TRANSFERRED:
+        return not_found("claim", command.claim)
+    at = event_time(command.at, now, limits)
     if isinstance(at, Refusal):
         return at
     if command.amount > claim.used_total:
@@ -177,8 +248,8 @@ def _refund(account: Account, command: RefundUsage, now: int, limits: Limits) ->
 
 def _reservation(account: Account, reservation: ClaimId) -> Claim | Refusal:
     claim = account.claim(reservation)
-    if claim is None or claim.is_debit:
-        return _not_found("reservation", reservation)
+    if claim is None or not claim.is_reservation:
+        return not_found("reservation", reservation)
     return claim
 
 
@@ -198,20 +269,6 @@ def _bad_lease(lease_ms: int, limits: Limits) -> Refusal | None:
     return None
 
 
-def _event_time(at: int | None, now: int, limits: Limits) -> int | Refusal:
-    if at is None:
-        return now
-    if at > now + limits.max_ahead_ms:
-        return invalid("at", f"lies {at - now} ms in the future; at most {limits.max_ahead_ms} are taken")
-    return at
-
-
-def _too_much(account: Account, amount: int) -> Refusal | None:
-    if account.totals[USED] + amount > MAX_TOTAL:
-        return invalid("amount", f"would bring the tenant's usage above {MAX_TOTAL}")
-    return None
-
-
 def _insufficient(account: Account, amount: int, available: int, now: int) -> Refusal:
     starts = [lot.starts_at for lot in account.lots.values() if lot.remaining and lot.starts_at > now]
     return Refusal(
@@ -227,10 +284,10 @@ def _insufficient(account: Account, amount: int, available: int, now: int) -> Re
     )
 
 
-def _not_found(what: str, name: str) -> Refusal:
-    return Refusal(Reason.NOT_FOUND, f"no such {what}", {what: name})
-
-
-def invalid(field: str, rule: str) -> Refusal:
-    """A refusal that names the field at fault and the rule that it breaks."""
-    return Refusal(Reason.INVALID_REQUEST, f"{field} {rule}", {"field": field, "rule": rule})
+def _taken(what: str, name: str, *, is_derived: bool) -> Refusal:
+    if is_derived:
+        # Its name comes from the key, so the key was used, and has been forgotten since.
+        detail = f"the {what} was made long ago, under this key; take a new key"
+    else:
+        detail = f"the {what} exists already, under another key"
+    return Refusal(Reason.ALREADY_EXISTS, detail, {what: name})

@@ -3,18 +3,21 @@
 A claim's funding has two sides, what is held and what has been used, each a row of (lot, amount) in the order in
 which the lots were taken, and behind it the debt: the part that no lot covers yet. Transitions:
 
-    hold  -> open --capture final, release--> closed
-                  --lapse-------------------> lapsed
-    debit -> closed
+    hold     -> open --capture final, release--> closed
+                     --lapse-------------------> lapsed
+             -> revoked (canonical order leaves it short, and the tenant's policy makes it void)
+    debit    -> closed
+    transfer -> transferred
 
-Usage on a claim that is not open is an overrun: it is funded anew and joins the used side.
+Usage on a claim that is not open is an overrun: it is funded anew and joins the used side. What a transfer has used is
+what another tenant has got.
 """
 
 from enum import StrEnum
 
 from msgspec import Struct
 
-from ledger.ids import ClaimId, LotId, Position
+from ledger.ids import ClaimId, JobId, LotId, Position
 
 Funding = tuple[tuple[LotId, int], ...]
 """Which lots pay how much, in the order in which they were taken."""
@@ -26,6 +29,8 @@ class ClaimState(StrEnum):
     OPEN = "open"
     CLOSED = "closed"
     LAPSED = "lapsed"
+    REVOKED = "revoked"
+    TRANSFERRED = "transferred"
 
 
 class ClaimView(Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fields=True):
@@ -41,23 +46,28 @@ class ClaimView(Struct, frozen=True, gc=False, array_like=True, forbid_unknown_f
 
 
 class Claim(Struct, frozen=True, gc=False, array_like=True):
-    """A hold or a debit as it stands; every change makes a new one.
+    """A hold, a debit or a transfer as it stands; every change makes a new one.
 
-    ``owes_since`` is the place of the operation that left it short, while any of it is still owed: debt is repaid in
-    that order.
+    ``made`` is the place of the operation that made it. ``owes_since`` is the place of the operation that left it
+    short, while any of it is still owed: debt is repaid in that order.
     """
 
     id: ClaimId
     state: ClaimState
     amount: int
-    region: str
+    made: Position
     lease_until: int
     held: Funding
     held_debt: int
     used: Funding
     used_debt: int
     owes_since: Position | None
-    job: str | None
+    job: JobId | None
+
+    @property
+    def region(self) -> str:
+        """Where it was made."""
+        return self.made.region
 
     @property
     def debt(self) -> int:
@@ -65,9 +75,9 @@ class Claim(Struct, frozen=True, gc=False, array_like=True):
         return self.held_debt + self.used_debt
 
     @property
-    def is_debit(self) -> bool:
-        """Whether this is usage without a reservation: it never had a lease."""
-        return not self.lease_until
+    def is_reservation(self) -> bool:
+        """Whether credit was set aside under a lease, and not used or given away at once."""
+        return self.lease_until > 0
 
     @property
     def is_ended(self) -> bool:

@@ -10,7 +10,9 @@ from hashlib import blake2b
 import msgspec
 from msgspec import Struct
 
-from ledger.ids import ClaimId, Key, LotId, TenantId
+from ledger.ids import ClaimId, JobId, Key, LotId, TenantId, derived
+from ledger.operation import OnOverspend
+from ledger.pricing import Work
 
 
 class OnShortage(StrEnum):
@@ -36,13 +38,20 @@ class RevokeLot(Struct, frozen=True, gc=False, tag="revoke"):
     lot: LotId
 
 
+class Estimate(Struct, frozen=True, gc=False):
+    """An amount as the work that it is for: priced from the time of acceptance on."""
+
+    work: Work
+    seconds: int
+
+
 class Reserve(Struct, frozen=True, gc=False, tag="reserve"):
     """Set credit aside for ``lease_ms``."""
 
-    amount: int
+    amount: int | Estimate
     lease_ms: int
     reservation: ClaimId | None = None
-    job: str | None = None
+    job: JobId | None = None
 
 
 class RenewLease(Struct, frozen=True, gc=False, tag="renew"):
@@ -84,7 +93,62 @@ class RefundUsage(Struct, frozen=True, gc=False, tag="refund"):
     at: int | None = None
 
 
-Command = GrantCredit | RevokeLot | Reserve | RenewLease | CaptureUsage | ReleaseHold | DebitUsage | RefundUsage
+class TransferCredit(Struct, frozen=True, gc=False, tag="transfer"):
+    """Give credit to another tenant, until ``expires_at`` (None: until the first of the lots that pay expires)."""
+
+    to: TenantId
+    amount: int
+    expires_at: int | None = None
+    priority: int = 0
+
+
+class SetPolicy(Struct, frozen=True, gc=False, tag="policy"):
+    """Set the tenant's rules, all of them."""
+
+    on_overspend: OnOverspend = OnOverspend.DEBT
+    max_held: int | None = None
+    debt_limit: int | None = None
+
+
+class ReportHeartbeat(Struct, frozen=True, gc=False, tag="heartbeat"):
+    """A job ran at ``at``, or started then; its lease is extended to ``lease_ms`` from then (None: the default)."""
+
+    job: JobId
+    at: int | None = None
+    reservation: ClaimId | None = None
+    lease_ms: int | None = None
+    started: bool = False
+
+
+class ReportUsage(Struct, frozen=True, gc=False, tag="usage"):
+    """A job ran from ``start`` (None: when it was reported to have started) until ``end``.
+
+    ``cost`` is what the whole of it costs, or what ran; None: nothing more is to be charged, which only a ``final``
+    report may say.
+    """
+
+    job: JobId
+    end: int
+    start: int | None = None
+    cost: int | Work | None = None
+    reservation: ClaimId | None = None
+    final: bool = False
+
+
+Command = (
+    GrantCredit
+    | RevokeLot
+    | Reserve
+    | RenewLease
+    | CaptureUsage
+    | ReleaseHold
+    | DebitUsage
+    | RefundUsage
+    | TransferCredit
+    | SetPolicy
+    | ReportHeartbeat
+    | ReportUsage
+)
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -96,4 +160,4 @@ def fingerprint(command: Command) -> str:
 
 def derived_id(tenant: TenantId, key: Key) -> str:
     """The id of a lot or claim that the client did not name: the same in every region for the same request."""
-    return blake2b(f"{tenant}\0{key}".encode(), digest_size=12).hexdigest()
+    return derived(tenant, key)

@@ -1,25 +1,47 @@
 """The operations: every way in which an accepted command can move credit.
 
 An operation is a fact about one tenant, frozen and validated when it is decoded; what it does depends on where it
-stands in canonical order, and is worked out by `ledger.account`. `Compensation` travels in the same log but is not
-an operation: it takes no part in the fold (see `conflict.compensate`), so it can set off no further conflict.
+stands in canonical order, and is worked out by `ledger.account`. A transfer is a fact about two tenants: in the
+giver's account it is a transfer, in the receiver's the grant that `Transfer.grant` says. `Compensation` travels in the
+same log but is not an operation: it takes no part in the fold (see `conflict.compensate`), so it can set off no further
+conflict.
 """
 
+from enum import StrEnum
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from ledger.amount import Amount, Millis, Priority
-from ledger.ids import BOOT_PATTERN, CheckedClaim, CheckedLot
+from ledger.amount import MAX_AMOUNT, Amount, Millis, Priority
+from ledger.ids import (
+    BOOT_PATTERN,
+    CheckedClaim,
+    CheckedJob,
+    CheckedLot,
+    CheckedTenant,
+    ClaimId,
+    LotId,
+    NewClaim,
+    NewLot,
+)
 
-Job = Annotated[str, Meta(min_length=1, max_length=255)]
-"""The scheduler's own name for the work behind a reservation: carried, never interpreted."""
+AnyAmount = Annotated[int, Meta(ge=0, le=MAX_AMOUNT)]
+MadeName = Annotated[str, Meta(pattern=r"^~[0-9a-f]{24}\Z")]
+
+
+class OnOverspend(StrEnum):
+    """What becomes of a hold that canonical order leaves short of credit."""
+
+    DEBT = "debt"
+    """It stands, and the tenant owes what is missing."""
+    REVOKE = "revoke"
+    """It is void."""
 
 
 class Grant(Struct, frozen=True, gc=False, tag_field="kind", tag="grant", forbid_unknown_fields=True):
     """Credit is given: a new lot, live when ``starts_at <= t < expires_at``."""
 
-    lot: CheckedLot
+    lot: NewLot
     amount: Amount
     starts_at: Millis
     expires_at: Millis
@@ -29,10 +51,10 @@ class Grant(Struct, frozen=True, gc=False, tag_field="kind", tag="grant", forbid
 class Hold(Struct, frozen=True, gc=False, tag_field="kind", tag="hold", forbid_unknown_fields=True):
     """Credit is set aside for a job until it is captured, released, or its lease lapses."""
 
-    claim: CheckedClaim
+    claim: NewClaim
     amount: Amount
     lease_until: Millis
-    job: Job | None
+    job: CheckedJob | None
 
 
 class Renew(Struct, frozen=True, gc=False, tag_field="kind", tag="renew", forbid_unknown_fields=True):
@@ -67,7 +89,7 @@ class Lapse(Struct, frozen=True, gc=False, tag_field="kind", tag="lapse", forbid
 class Debit(Struct, frozen=True, gc=False, tag_field="kind", tag="debit", forbid_unknown_fields=True):
     """Usage without a reservation, at the time ``at``."""
 
-    claim: CheckedClaim
+    claim: NewClaim
     amount: Amount
     at: Millis
 
@@ -96,7 +118,84 @@ class Settle(Struct, frozen=True, gc=False, tag_field="kind", tag="settle", forb
     """Debt is repaid from credit that has become live."""
 
 
-Operation = Grant | Hold | Renew | Capture | Release | Lapse | Debit | Refund | Revoke | Expire | Settle
+class Policy(Struct, frozen=True, gc=False, tag_field="kind", tag="policy", forbid_unknown_fields=True):
+    """The tenant's rules from here on. ``max_held`` and ``debt_limit`` are limits at admission; None: none."""
+
+    on_overspend: OnOverspend = OnOverspend.DEBT
+    max_held: AnyAmount | None = None
+    debt_limit: AnyAmount | None = None
+
+
+class Transfer(Struct, frozen=True, gc=False, tag_field="kind", tag="transfer", forbid_unknown_fields=True):
+    """Credit is given to another tenant: a claim of this one, and a lot of that one, both called ``name``.
+
+    Only lots that last until ``expires_at`` pay for it, so the new lot never outlives what funds it, in whatever order
+    operations turn out to stand.
+    """
+
+    name: MadeName
+    to: CheckedTenant
+    amount: Amount
+    starts_at: Millis
+    expires_at: Millis
+    priority: Priority
+
+    @property
+    def claim(self) -> ClaimId:
+        """The claim in the giver's account."""
+        return ClaimId(self.name)
+
+    @property
+    def grant(self) -> "Grant":
+        """What it is in the receiver's account."""
+        return Grant(LotId(self.name), self.amount, self.starts_at, self.expires_at, self.priority)
+
+
+class Heartbeat(Struct, frozen=True, gc=False, tag_field="kind", tag="heartbeat", forbid_unknown_fields=True):
+    """A job was running at ``at``, or started then. Its reservation's lease is extended, as by a renewal.
+
+    The reservation is ``claim``, or else the one that was made for the job last.
+    """
+
+    job: CheckedJob
+    claim: CheckedClaim | None
+    at: Millis
+    lease_until: Millis
+    started: bool
+
+
+class Usage(Struct, frozen=True, gc=False, tag_field="kind", tag="usage", forbid_unknown_fields=True):
+    """A job ran in ``[start, end)``, which costs ``amount``; what the job was charged for already costs nothing.
+
+    It is captured from the reservation ``claim``, or else from the one that was made for the job last; with none it is
+    charged without one. ``final``: the job has ended, and what its reservation still holds is released.
+    """
+
+    job: CheckedJob
+    claim: CheckedClaim | None
+    start: Millis
+    end: Millis
+    amount: AnyAmount
+    final: bool
+
+
+Operation = (
+    Grant
+    | Hold
+    | Renew
+    | Capture
+    | Release
+    | Lapse
+    | Debit
+    | Refund
+    | Revoke
+    | Expire
+    | Settle
+    | Policy
+    | Transfer
+    | Heartbeat
+    | Usage
+)
 
 
 class Difference(Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fields=True):

@@ -9,6 +9,7 @@ A posting is a signed integer on one account; the postings of one operation sum 
     debt        <= 0   what the tenant owes
     expired     >= 0   what ran out unspent
     revoked     >= 0   what was taken back by the giver
+    transferred >= 0   what was given to other tenants
 
 so a hold of 60 from lot L is ``lot/L -60, held/c +60``, and when L has only 40 left,
 ``lot/L -40, debt -20, held/c +60``.
@@ -26,7 +27,8 @@ USED: Final = "used"
 DEBT: Final = "debt"
 EXPIRED: Final = "expired"
 REVOKED: Final = "revoked"
-TOTALS: Final = (ISSUED, USED, DEBT, EXPIRED, REVOKED)
+TRANSFERRED: Final = "transferred"
+TOTALS: Final = (ISSUED, USED, DEBT, EXPIRED, REVOKED, TRANSFERRED)
 
 LOT_PREFIX: Final = "lot/"
 HELD_PREFIX: Final = "held/"
@@ -48,6 +50,10 @@ class Outcome(StrEnum):
     """A reservation was released because its lease had ended."""
     RENEWED = "renewed"
     """A lapse that found the lease renewed: it did nothing."""
+    REVOKED = "revoked"
+    """A hold that credit did not cover, under a policy by which it is void."""
+    COVERED = "covered"
+    """Usage of a job for a time that the job had been charged for already: it cost nothing."""
     EARLY = "early"
     """An expiry before the lot's time: it did nothing."""
     POSTED = "posted"

@@ -10,9 +10,11 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from ledger.account import NOTHING, Account, Effect, Past
+from ledger.account import Account
+from ledger.cells import NOTHING, Effect, Past
 from ledger.ids import Key, Position
 from ledger.operation import Operation
+from ledger.rules import Rules
 
 
 class Placed(Protocol):
@@ -55,8 +57,8 @@ class Timeline(Generic[EntryT]):
 
     __slots__ = ("_account", "_effects", "_entries", "_places", "_unseen", "begins_after")
 
-    def __init__(self, past: Past | None = None, begins_after: Position = BEGINNING) -> None:
-        self._account = Account(past)
+    def __init__(self, rules: Rules, past: Past | None = None, begins_after: Position = BEGINNING) -> None:
+        self._account = Account(rules, past)
         self._entries: list[EntryT] = []
         self._places: list[Position] = []
         self._effects: list[Effect] = []
@@ -72,6 +74,11 @@ class Timeline(Generic[EntryT]):
         if len(self._effects) < len(self._entries):
             self.fold()
         return self._account
+
+    @property
+    def first_place(self) -> Position | None:
+        """The place of the first entry that is not checkpointed, if there is one."""
+        return self._places[0] if self._places else None
 
     @property
     def last_place(self) -> Position:

@@ -15,9 +15,11 @@ from collections.abc import Iterator
 
 from msgspec import Struct, field
 
-from ledger.account import Account, KeyUse
+from ledger.account import Account
+from ledger.cells import KeyUse
 from ledger.claim import Claim
 from ledger.ids import Key, TenantId
+from ledger.job import Job
 from ledger.posting import DEBT, HELD_PREFIX, ISSUED, LOT_PREFIX, TOTALS, Postings, add_into
 from ledger.timeline import BEGINNING, Timeline
 from node.book import LedgerBook
@@ -109,7 +111,7 @@ def _follow_logs(region: Region, result: AuditResult, tenants: set[TenantId]) ->
                     entry, digest = open_sealed(sealed)
                     if run.replica not in broken:
                         _follow(head, entry, digest, run.others, log, result)
-                    tenants.add(entry.tenant)
+                    tenants.update(entry.tenants)
                     log.entries += 1
                     result.entries += 1
                     if result.entries % _SLICE_ENTRIES == 0:
@@ -149,13 +151,13 @@ def _audit_tenant(region: Region, tenant: TenantId, now: int, result: AuditResul
         if not in_slices and count > _AT_ONCE_ENTRIES:
             result.findings.append(f"tenant {tenant} was too busy to be audited; audit again when it is quieter")
             return
-        timeline: Timeline[Filed] = Timeline()
+        timeline: Timeline[Filed] = Timeline(region.settings.rules)
         books: Postings = {}
         after = BEGINNING
         while book.entry_count == count and (page := book.entries(after, _SLICE_ENTRIES)):
             for filed in page:
                 timeline.insert(filed)
-                add_into(books, filed.entry.postings)
+                add_into(books, filed.postings)
             after = page[-1].position
             if in_slices:
                 timeline.fold()
@@ -163,7 +165,7 @@ def _audit_tenant(region: Region, tenant: TenantId, now: int, result: AuditResul
                 # The book may have been dropped from memory and read back meanwhile.
                 book = region.existing_book(tenant, now) or book
         wrong: list[str] = []
-        rows = _ended_claims_and_keys(timeline.account)
+        rows = _kept_in_rows(timeline.account, region)
         for start in range(0, len(rows), _SLICE_ENTRIES):
             if book.entry_count != count:
                 break
@@ -178,16 +180,22 @@ def _audit_tenant(region: Region, tenant: TenantId, now: int, result: AuditResul
     result.findings.append(f"tenant {tenant}: {count} entries counted, {len(timeline)} found")
 
 
-def _ended_claims_and_keys(account: Account) -> list[Claim | tuple[Key, KeyUse]]:
-    """What rows alone remember of the checkpointed past."""
-    return [*(claim for claim in account.claims.values() if claim.is_ended), *account.keys.items()]
+def _kept_in_rows(account: Account, region: Region) -> list[Claim | Job | tuple[Key, KeyUse]]:
+    """What rows alone remember of the checkpointed past. Keys whose lifetime is over may be gone."""
+    ended = (claim for claim in account.claims.values() if claim.is_ended)
+    forgotten_until = (region.frontier >> 16) - region.settings.rules.key_lifetime_ms
+    keys = ((key, use) for key, use in account.keys.items() if use.at > forgotten_until)
+    return [*ended, *account.jobs.values(), *keys]
 
 
-def _look_up(book: LedgerBook, expected: list[Claim | tuple[Key, KeyUse]]) -> Iterator[str]:
+def _look_up(book: LedgerBook, expected: list[Claim | Job | tuple[Key, KeyUse]]) -> Iterator[str]:
     for each in expected:
         if isinstance(each, Claim):
             if book.account.claim(each.id) != each:
                 yield f"the claim {each.id} is not what its entries come to"
+        elif isinstance(each, Job):
+            if book.account.job(each.id) != each:
+                yield f"the job {each.id} is not what its entries come to"
         elif book.account.key_use(each[0]) != each[1]:
             yield f"the key {each[0]} does not lead to the operation that used it first"
 

@@ -10,13 +10,16 @@ from typing import TypeVar
 
 from conflict.contest import Amends, Contest
 from conflict.detect import differs
-from conflict.report import Report, build_report, claim_of
+from conflict.report import Report, build_report
 from conflict.rivals import MAX_RIVALS, RivalIndex, Rivals
-from ledger.account import NOTHING, Account, Cell, Effect, KeyUse
+from ledger.account import Account
+from ledger.cells import DEFAULT_POLICY, NOTHING, Cell, Effect, KeyUse
 from ledger.claim import Claim
-from ledger.ids import ClaimId, Key, Position, TenantId
-from ledger.operation import Compensation, Revoke
-from ledger.posting import DEBT, TOTALS, Outcome
+from ledger.ids import ClaimId, JobId, Key, Position, TenantId
+from ledger.job import Job
+from ledger.operation import Compensation, Policy, Revoke
+from ledger.posting import DEBT, TOTALS
+from ledger.rules import Rules
 from ledger.timeline import BEGINNING, Timeline
 from node.store.errors import DamagedRows
 from node.store.journal import Journal
@@ -28,25 +31,42 @@ from node.store.rows import (
     State,
     StoredContest,
     after_prefix,
+    conflict_key,
     decode_claim,
     decode_contest,
     decode_history,
+    decode_job,
     decode_key_use,
     decode_lot,
     decode_place,
+    decode_policy,
     decode_state,
     dot_at,
     encode_value,
     history_key,
+    job_key,
     pack,
-    place_key,
     read,
     tenant_key,
 )
 from replication.clock import Dot, VectorClock
-from replication.filed import Filed
+from replication.filed import Filed, legs_of
 
 _PAGE = 1000
+_TENANTS_ROWS = (
+    Table.STATES,
+    Table.LOTS,
+    Table.OPEN,
+    Table.CLOSED,
+    Table.KEYS,
+    Table.RUNNING,
+    Table.FINISHED,
+    Table.POLICIES,
+    Table.HISTORY,
+    Table.CONFLICTS,
+    Table.UNSETTLED,
+)
+"""What is kept tenant by tenant."""
 
 T = TypeVar("T")
 
@@ -70,6 +90,15 @@ class StoredPast:
         row = self._overlay.get(Table.KEYS, name := self._prefix + key.encode())
         return None if row is None else read(decode_key_use, Table.KEYS, name, row)
 
+    def job(self, job: JobId) -> Job | None:
+        """A job, whether or not it is known to have finished."""
+        name = self._prefix + job_key(job)
+        for table in (Table.RUNNING, Table.FINISHED):
+            row = self._overlay.get(table, name)
+            if row is not None:
+                return read(decode_job, table, name, row)
+        return None
+
 
 class LedgerBook:
     """The timeline of one tenant above its rows.
@@ -86,6 +115,7 @@ class LedgerBook:
         "_indexes",
         "_journal",
         "_overlay",
+        "_rules",
         "_stored_totals",
         "_version",
         "contests",
@@ -100,8 +130,9 @@ class LedgerBook:
         "unsettled_since",
     )  # fmt: skip
 
-    def __init__(self, tenant: TenantId, overlay: Overlay, journal: Journal, clock: VectorClock) -> None:
+    def __init__(self, tenant: TenantId, rules: Rules, overlay: Overlay, journal: Journal, clock: VectorClock) -> None:
         self.tenant = tenant
+        self._rules = rules
         self._overlay = overlay
         self._journal = journal
         self._clock = clock
@@ -116,17 +147,18 @@ class LedgerBook:
         self.digest_counted = 0
         self.quiet_since: int | None = None
         self.unsettled_since: int | None = None
-        self.timeline: Timeline[Filed] = Timeline()
+        self.timeline: Timeline[Filed] = Timeline(rules)
         state = overlay.get(Table.STATES, tenant_key(tenant))
         if state is not None:
             self._load(state)
 
     def _load(self, state: bytes) -> None:
         place, totals, self.entry_count = read(decode_state, Table.STATES, tenant_key(self.tenant), state)
-        self.timeline = Timeline(StoredPast(self._overlay, self.tenant), place)
+        self.timeline = Timeline(self._rules, StoredPast(self._overlay, self.tenant), place)
         self._stored_totals.update(zip(TOTALS, map(int, totals), strict=True))
         self.timeline.account.load(
             self._stored_totals,
+            self._stored_policy(),
             self._rows(Table.LOTS, decode_lot),
             self._rows(Table.OPEN, decode_claim),
         )
@@ -134,6 +166,11 @@ class LedgerBook:
             contest = self.stored_contest(place)
             if contest is not None:
                 self.contests[contest.loser.dot] = contest
+
+    def _stored_policy(self) -> Policy:
+        prefix = tenant_key(self.tenant)
+        rows = self._overlay.scan(Table.POLICIES, prefix, after_prefix(prefix), 1, reverse=True)
+        return read(decode_policy, Table.POLICIES, *rows[0]) if rows else DEFAULT_POLICY
 
     # -- what others ask --------------------------------------------------------------------------------------------
 
@@ -171,7 +208,8 @@ class LedgerBook:
 
     def report(self, contest: Contest) -> Report:
         """The report of a contest as it stands."""
-        claim = claim_of(contest.loser)
+        operation = contest.loser.operation
+        claim = self.account.concerned(operation) if operation is not None else None
         state = self.account.claim(claim) if claim is not None else None
         rivals = self.rivals(contest)
         return build_report(contest, rivals, map(self._found, rivals.first), state.debt if state is not None else 0)
@@ -244,13 +282,14 @@ class LedgerBook:
         dot = Dot(replica, seq)
         contest = self.contests.get(dot)
         if contest is None:
-            filed = self._journal.find(replica, seq)
-            if filed is None or filed.entry.tenant != self.tenant:
+            found = self._journal.find(replica, seq)
+            filed = self._leg(found) if found is not None else None
+            if filed is None:
                 return None
             contest = self.stored_contest(filed.position)
             if contest is None:
                 # As recorded, until a review says otherwise.
-                contest = Contest(filed, filed.entry.postings, Outcome(filed.entry.outcome), [])
+                contest = Contest(filed, filed.postings, filed.outcome, [])
             self.contests[dot] = contest
         return contest
 
@@ -268,12 +307,12 @@ class LedgerBook:
         operations, revocations = self._rival_indexes(self._earliest_unknown_to(loser))
         places, count = operations.of(loser, MAX_RIVALS)
         revoking, _ = revocations.of(loser, MAX_RIVALS)
-        use = self.account.key_use(loser.entry.key) if loser.entry.key is not None else None
+        use = self.account.key_use(loser.key) if loser.key is not None else None
         rivals = Rivals(
             tuple(places),
             count,
             tuple(revoke.lot for place in revoking if isinstance(revoke := self._found(place).operation, Revoke)),
-            use is not None and use.request != loser.entry.request,
+            use is not None and use.request != loser.request,
         )
         contest.rivals = self._version, rivals
         return rivals
@@ -328,7 +367,10 @@ class LedgerBook:
                 if account in effect.postings:
                     totals[account] += effect.postings[account]
             for change in effect.changes:
-                last[change.cell, change.id] = change.new
+                if change.cell is Cell.POLICY:
+                    overlay.put(Table.POLICIES, history_key(self.tenant, filed.position), encode_value(change.new))
+                else:
+                    last[change.cell, change.id] = change.new
             for contest in concerned.get(filed.position, ()):
                 self._write_contest(contest)
                 if contest.is_settled:
@@ -339,7 +381,12 @@ class LedgerBook:
                 overlay.put(Table.LOTS, key, encode_value(value))
             elif cell is Cell.KEY:
                 overlay.put(Table.KEYS, key, encode_value(value))
-            else:
+            elif cell is Cell.JOB:
+                assert isinstance(value, Job)
+                key, ended = prefix + job_key(value.id), value.finished_at is not None
+                overlay.put(Table.FINISHED if ended else Table.RUNNING, key, encode_value(value))
+                overlay.delete(Table.RUNNING if ended else Table.FINISHED, key)
+            elif cell is Cell.CLAIM:
                 assert isinstance(value, Claim)
                 ended = value.is_ended
                 overlay.put(Table.CLOSED if ended else Table.OPEN, key, encode_value(value))
@@ -376,12 +423,12 @@ class LedgerBook:
         rivals = self.rivals(contest)
         amends = [(tuple(part.position), part.postings) for part in contest.amends]
         rival_places = [tuple(place) for place in rivals.first]
+        self._overlay.put(Table.CONFLICT_ORDER, conflict_key(place, self.tenant), b"")
         self._overlay.put(
             Table.CONFLICTS,
-            place_key(place),
+            history_key(self.tenant, place),
             pack(
                 [
-                    self.tenant,
                     contest.canonical,
                     str(contest.outcome),
                     amends,
@@ -392,7 +439,7 @@ class LedgerBook:
                 ]
             ),
         )
-        unsettled = tenant_key(self.tenant) + place_key(place)
+        unsettled = history_key(self.tenant, place)
         if contest.is_settled:
             self._overlay.delete(Table.UNSETTLED, unsettled)
         else:
@@ -407,7 +454,7 @@ class LedgerBook:
         return Contest(self._found(place), stored.canonical, stored.outcome, amends)
 
     def _conflict_row(self, place: Position) -> StoredContest | None:
-        row = self._overlay.get(Table.CONFLICTS, key := place_key(place))
+        row = self._overlay.get(Table.CONFLICTS, key := history_key(self.tenant, place))
         return None if row is None else read(decode_contest, Table.CONFLICTS, key, row)
 
     # -- the past ---------------------------------------------------------------------------------------------------
@@ -441,7 +488,14 @@ class LedgerBook:
         filed = self._journal.find(dot.replica, dot.seq)
         if filed is None:
             raise DamagedRows(f"the history names {dot.replica}:{dot.seq}, which the journal lacks")
-        return filed
+        leg = self._leg(filed)
+        if leg is None:
+            raise DamagedRows(f"the history of {self.tenant} names {dot.replica}:{dot.seq}, which does not concern it")
+        return leg
+
+    def _leg(self, filed: Filed) -> Filed | None:
+        """An entry as it stands in this book, if it does."""
+        return next((leg for leg in legs_of(filed) if leg.tenant == self.tenant), None)
 
     def _begin_again(self) -> None:
         """Take the whole history back into memory, because an entry came in before what was held to be stable.
@@ -451,7 +505,7 @@ class LedgerBook:
         """
         everything = [self._found(place) for place, _ in self._past_places(BEGINNING)]
         everything += [filed for filed, _ in self.timeline.effects()]
-        self.timeline = Timeline()
+        self.timeline = Timeline(self._rules)
         self._stored_totals = dict.fromkeys(TOTALS, 0)
         self.contests.clear()
         self._clear_rows(filed.position for filed in everything)
@@ -463,8 +517,8 @@ class LedgerBook:
     def _clear_rows(self, places: Iterable[Position]) -> None:
         prefix = tenant_key(self.tenant)
         for place in places:
-            self._overlay.delete(Table.CONFLICTS, place_key(place))
-        for table in (Table.LOTS, Table.OPEN, Table.CLOSED, Table.KEYS, Table.HISTORY, Table.STATES, Table.UNSETTLED):
+            self._overlay.delete(Table.CONFLICT_ORDER, conflict_key(place, self.tenant))
+        for table in _TENANTS_ROWS:
             start = prefix
             while rows := self._overlay.scan(table, start, after_prefix(prefix), _PAGE):
                 for key, _ in rows:

@@ -14,9 +14,9 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
-from ledger.admission import Limits
 from ledger.amount import MAX_TIME_MS
 from ledger.ids import REGION_PATTERN
+from ledger.refusal import Limits, Terms
 from node.settings import RegionSettings
 from replication.codec import MAX_FRAME_BYTES, MAX_PAGE_ENTRIES, MAX_REGIONS
 
@@ -149,7 +149,7 @@ class NodeConfig(Struct, frozen=True, kw_only=True):
             cluster=self.cluster,
             region=self.region.name,
             regions=tuple(sorted((self.region.name, *(peer.name for peer in self.peers)))),
-            limits=Limits(max_lease_ms=self.limits.max_lease_ms, max_ahead_ms=self.limits.max_ahead_ms),
+            terms=Terms(Limits(max_lease_ms=self.limits.max_lease_ms, max_ahead_ms=self.limits.max_ahead_ms)),
             settle_after_ms=self.timing.settle_after_ms,
             settle_at_most_ms=self.timing.settle_at_most_ms,
             checkpoint_after_ms=self.timing.checkpoint_after_ms,

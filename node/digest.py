@@ -1,8 +1,8 @@
 """A number that names canonical state: equal in every node that has applied the same entries.
 
-A tenant's digest covers its totals, its lots, and its claims that are open or owe, which is all that can still change
-without a refund; claims that have ended are covered by the audit. The digest of a node is the sum of its tenants',
-modulo 2^128, so that it can be kept up to date tenant by tenant.
+A tenant's digest covers its totals, its policy, its lots, and its claims that are open or owe, which is all that can
+still change without a refund; claims that have ended, keys and jobs are covered by the audit. The digest of a node is
+the sum of its tenants', modulo 2^128, so that it can be kept up to date tenant by tenant.
 """
 
 from hashlib import blake2b
@@ -23,6 +23,7 @@ def tenant_digest(tenant: TenantId, account: Account) -> int:
     state = (
         tenant,
         [str(account.totals[name]) for name in TOTALS],
+        account.policy,
         [account.lots[lot] for lot in sorted(account.lots)],
         [account.claims[claim] for claim in sorted(account.claims) if not account.claims[claim].is_ended],
     )

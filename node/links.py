@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from ledger.account import RULES
 from node.alarms import AlarmKind
 from node.region import Region
 from replication.clock import MAX_REPLICAS, VectorClock, merge
@@ -44,7 +43,9 @@ class Links:
     def __init__(self, region: Region) -> None:
         settings = region.settings
         self._region = region
-        self._terms = Terms(settings.cluster, settings.region, region.replica, frozenset(settings.peers), RULES)
+        self._terms = Terms(
+            settings.cluster, settings.region, region.replica, frozenset(settings.peers), str(settings.rules)
+        )
         interval = settings.anti_entropy_interval_ms
         self._pace = Pace(
             anti_entropy_interval_ms=interval,

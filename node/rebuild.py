@@ -27,8 +27,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from ledger.account import RULES
 from ledger.ids import TenantId
+from ledger.rules import Rules
 from node.alarms import AlarmKind
 from node.book import LedgerBook
 from node.lowwater import low_row
@@ -56,6 +56,7 @@ from node.store.rows import (
 from node.store.salvage import Salvage, Salvaged, all_rows, readable
 from replication.clock import VectorClock, hlc_at, merge
 from replication.entry import LogHead
+from replication.filed import legs_of
 
 _DERIVED: Final = (
     Table.DOTS,
@@ -65,7 +66,11 @@ _DERIVED: Final = (
     Table.CLOSED,
     Table.KEYS,
     Table.HISTORY,
+    Table.RUNNING,
+    Table.FINISHED,
+    Table.POLICIES,
     Table.CONFLICTS,
+    Table.CONFLICT_ORDER,
     Table.UNSETTLED,
 )
 _ROWS_AT_ONCE: Final = 1_000
@@ -106,7 +111,7 @@ def opened(
             return Region(settings, Overlay(disk), boot, now)
         except DamagedRows as error:
             plan = Plan(str(error))
-    rebuild = Rebuild(disk, write, plan, progress)
+    rebuild = Rebuild(disk, write, plan, settings.rules, progress)
     rebuild.run(now, settings.max_clock_drift_ms)
     region = Region(settings, Overlay(disk), boot, now)
     region.alarms.raise_(AlarmKind.REBUILT, settings.region, f"{plan.reason}; {rebuild.outcome}", now)
@@ -126,10 +131,11 @@ def _marked(disk: Disk) -> Plan | None:
 class Rebuild:
     """One rebuild of one store."""
 
-    def __init__(self, disk: Disk, write: Writes, plan: Plan, progress: Progress) -> None:
+    def __init__(self, disk: Disk, write: Writes, plan: Plan, rules: Rules, progress: Progress) -> None:
         self._disk = disk
         self._write = write
         self._plan = plan
+        self._rules = rules
         self._progress = progress
         self._overlay = Overlay(disk)
         self.outcome = ""
@@ -138,7 +144,7 @@ class Rebuild:
     def run(self, now: int, max_clock_drift_ms: int) -> None:
         """Do it all. Raises what `write` raises; then it can be run again."""
         self._progress(f"rebuilding the store: {self._plan.reason}")
-        refuse_other_rules(self._meta(RULES_KEY))
+        refuse_other_rules(self._meta(RULES_KEY), self._rules)
         self._note()
         self._clear()
         salvaged = self._salvage()
@@ -239,11 +245,11 @@ class Rebuild:
             for each, digest in filed:
                 if is_low:
                     heads.setdefault(each.entry.replica, LogHead(each.entry.replica)).advance(each.entry, digest)
-                if each.position.hlc <= stable:
-                    tenant = each.entry.tenant
+                for leg in legs_of(each) if each.position.hlc <= stable else ():
+                    tenant = leg.tenant
                     if tenant not in books:
-                        books[tenant] = LedgerBook(tenant, self._overlay, journal, clock)
-                    books[tenant].insert(each, now)
+                        books[tenant] = LedgerBook(tenant, self._rules, self._overlay, journal, clock)
+                    books[tenant].insert(leg, now)
             low = commit if is_low else low
             if chunk is not None and commit == chunk.last_commit:
                 self._checkpoint(books, min(stable, bound - 1))
@@ -268,7 +274,7 @@ class Rebuild:
         ceiling = max([salvaged.latest_hlc, *(ceilings or [hlc_at(ahead_ms)])])
         lost = self._lost(salvaged)
         self._overlay.put(Table.META, LOW, low_row(low, heads))
-        for key, value in ((RULES_KEY, RULES), (CEILING, ceiling), (CEILING_AGAIN, ceiling)):
+        for key, value in ((RULES_KEY, str(self._rules)), (CEILING, ceiling), (CEILING_AGAIN, ceiling)):
             self._overlay.put(Table.META, key, pack(value))
         if lost:
             self._overlay.put(Table.META, LOST, pack(lost))

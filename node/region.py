@@ -16,25 +16,29 @@ from collections import deque
 from collections.abc import Iterator
 from heapq import merge
 from itertools import groupby, islice
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Final
 
 from msgspec import Struct
 
 from conflict.compensate import compensations
 from conflict.contest import Contest
-from conflict.report import Report, claim_of, loser_in
-from ledger.account import RULES, Effect
-from ledger.admission import Reason, Refusal, admit, invalid
+from conflict.detect import Kind
+from conflict.report import Report, loser_in, report_id
+from ledger.admission import admit, admit_transfer
+from ledger.cells import Effect
 from ledger.claim import Claim, ClaimState
-from ledger.command import Command, GrantCredit, fingerprint
+from ledger.command import Command, GrantCredit, TransferCredit, fingerprint
 from ledger.ids import ClaimId, Key, LotId, Position, TenantId
 from ledger.lot import Lot, LotState
-from ledger.operation import Content, Expire, Grant, Hold, Lapse, Operation, Renew, Settle
-from ledger.posting import DEBT, Outcome
+from ledger.operation import Content, Expire, Grant, Hold, Lapse, Operation, Renew, Settle, Transfer
+from ledger.posting import DEBT, Outcome, Postings
+from ledger.refusal import Reason, Refusal, invalid, not_found
+from ledger.rules import Rules
 from ledger.timeline import BEGINNING
 from node.alarms import AlarmKind, Alarms
 from node.book import LedgerBook, stored_debt
+from node.forgetting import Forgetting
 from node.lowwater import LowWater, copy_of
 from node.mending import Mender
 from node.schedule import Due, Schedule
@@ -48,16 +52,19 @@ from node.store.rows import (
     CEILING_AGAIN,
     LOW,
     RULES_KEY,
+    conflict_of,
     decode_claim,
-    decode_contest,
     decode_lot,
     decode_low,
     decode_number,
     decode_state,
+    decode_rules,
+    history_key,
     pack,
     place_key,
     place_of,
     read,
+    tenant_key,
     tenant_of,
 )
 from node.sums import Sums
@@ -65,7 +72,7 @@ from replication.clock import Hlc, VectorClock, hlc_at, ms_of
 from replication.codec import Ranges
 from replication.delivery import Delivered, Delivery
 from replication.entry import VERSION, Entry, EntryError, LogHead, Malformed, hash_of, seal
-from replication.filed import Filed
+from replication.filed import Filed, legs_of
 
 _DUE_AT_ONCE: Final = 200
 _COMPENSATED_AT_ONCE: Final = 500
@@ -95,6 +102,12 @@ class Counts(Struct):
     """By kind: operations of this region that lost."""
     lapsed: int = 0
     """Reservations of this region whose lease ended."""
+    forgotten: int = 0
+    """Idempotency keys whose lifetime was over."""
+
+
+Done = list[tuple[LedgerBook, Effect]]
+"""What an entry did, account by account: in one, or in the giver's and the receiver's."""
 
 
 class _InFlight(Struct, frozen=True, gc=False):
@@ -129,6 +142,7 @@ class Region:
         self._in_flight: deque[_InFlight] = deque()
         self._late: dict[TenantId, LedgerBook] = {}
         self._forgot_at = 0
+        self._forgetting = Forgetting(overlay, settings.rules.key_lifetime_ms)
         self._sums = Sums()
         self.mending = Mender(
             self.journal, self.alarms, lambda: self.durable, self._in_memory, settings.anti_entropy_interval_ms
@@ -161,10 +175,10 @@ class Region:
 
     def _read_logs(self) -> tuple[dict[str, LogHead], list[list[tuple[Filed, bytes]]]]:
         """The heads of all logs, and the entries behind the low-water commit, commit by commit, with their hashes."""
-        rules = self._overlay.get(Table.META, RULES_KEY)
-        refuse_other_rules(rules)
-        if rules is None:
-            self._overlay.put(Table.META, RULES_KEY, pack(RULES))
+        stored = self._overlay.get(Table.META, RULES_KEY)
+        refuse_other_rules(stored, self.settings.rules)
+        if stored is None:
+            self._overlay.put(Table.META, RULES_KEY, pack(str(self.settings.rules)))
         low = self._overlay.get(Table.META, LOW)
         self._low = LowWater(*((0, ()) if low is None else read(decode_low, Table.META, LOW, low)))
         if self._low.commit >= self.journal.next_commit:
@@ -201,10 +215,11 @@ class Region:
             for filed, digest in entries:
                 entry = filed.entry
                 advanced[entry.replica] = LogHead(entry.replica, entry.seq, digest, entry.hlc, filed.others)
-                book = self._book(entry.tenant, now)
-                if not book.holds(filed.position):
-                    self._file(book, filed, now)
-                    self._write_anew()
+                for leg in legs_of(filed):
+                    book = self._book(leg.tenant, now)
+                    if not book.holds(leg.position):
+                        self._file(book, leg, now)
+                        self._write_anew()
             if entries:
                 self._low.closed(entries[0][0].commit, advanced)
 
@@ -234,7 +249,7 @@ class Region:
         """Judge a command; if it stands, its entry is in the open batch and counts from here on."""
         book = self._book(tenant, now)
         request = fingerprint(command)
-        use = book.account.key_use(key)
+        use = book.account.remembered(key, self.present(now))
         if use is not None:
             if use.request != request:
                 detail = "the idempotency key was used for another request; take a new key for a new request"
@@ -243,14 +258,28 @@ class Region:
             assert filed is not None, f"key {key} names {use.replica}:{use.seq}, which the journal lacks"
             return Accepted(filed, replayed=True)
         if not book.exists and not isinstance(command, GrantCredit):
-            return Refusal(Reason.NOT_FOUND, "no such tenant; a tenant begins with its first grant", {"tenant": tenant})
-        operation = admit(book.account, tenant, command, key, self.present(now), self.settings.limits)
+            return _no_such_tenant(tenant)
+        operation = self._judge(book, command, key, now)
         if isinstance(operation, Refusal):
             return operation
         try:
             return Accepted(self._append(book, operation, key, request, now), replayed=False)
         except Malformed:
             return invalid("amount", "is spread over too many lots for one entry; ask for less at a time")
+
+    def _judge(self, book: LedgerBook, command: Command, key: Key, now: int) -> Operation | Refusal:
+        tenant, present = book.tenant, self.present(now)
+        if isinstance(command, TransferCredit):
+            if command.to == tenant:
+                return invalid("to", "must be another tenant")
+            receiver = self._book(command.to, now)
+            if not receiver.exists:
+                return _no_such_tenant(command.to)
+            return admit_transfer(book.account, receiver.account, tenant, command, key, present)
+        operation = admit(book.account, tenant, command, key, present, self.settings.terms)
+        if isinstance(operation, Refusal) and operation.reason is Reason.RESERVATION_ENDED:
+            return _with_conflict(operation, book)
+        return operation
 
     @property
     def clock(self) -> VectorClock:
@@ -272,10 +301,13 @@ class Region:
     def _book(self, tenant: TenantId, now: int) -> LedgerBook:
         book = self.books.get(tenant)
         if book is None:
-            book = self.books[tenant] = LedgerBook(tenant, self._overlay, self.journal, self.clock)
+            book = self.books[tenant] = self._read_book(tenant)
             self._sums.loaded(book)
         book.touched_at = now
         return book
+
+    def _read_book(self, tenant: TenantId) -> LedgerBook:
+        return LedgerBook(tenant, self.settings.rules, self._overlay, self.journal, self.clock)
 
     def present(self, now: int) -> int:
         """What the next entry will take for the present: the wall clock, or the clock of peers that are ahead."""
@@ -298,37 +330,40 @@ class Region:
     def _append(self, book: LedgerBook, operation: Operation, key: Key | None, request: str | None, now: int) -> Filed:
         """Fold an operation in as the newest of all and record what it did."""
         place = self._next_place(now)
-        effect = book.account.accept(operation, place, key, request)
+        done = [(book, book.account.accept(operation, place, key, request))]
+        if isinstance(operation, Transfer):
+            receiver = self._book(operation.to, now)
+            done.append((receiver, receiver.account.accept(operation.grant, place, None, None)))
         try:
-            filed = self._stamp(book, place, operation, key, request, effect)
+            filed = self._stamp(done, place, operation, key, request)
         except Malformed:
-            book.account.undo(effect)
+            for concerned, effect in done:
+                concerned.account.undo(effect)
             raise
-        self._watch(book.tenant, filed)
+        for leg in legs_of(filed):
+            self._watch(leg)
         return filed
 
     def _next_place(self, now: int) -> Position:
         return Position(self.hlc.tick(now), self.settings.region, self.boot, self.delivery.own_head.seq + 1)
 
-    def _stamp(
-        self, book: LedgerBook, place: Position, content: Content, key: Key | None, request: str | None, effect: Effect
-    ) -> Filed:
+    def _stamp(self, done: Done, place: Position, content: Content, key: Key | None, request: str | None) -> Filed:
         """Make the next entry of the own log, and join it to the open batch. Raises `Malformed` if it is too long."""
         delivery = self.delivery
+        book, effect = done[0]
+        received: Postings | None = done[1][1].postings if len(done) > 1 else None
         entry = Entry(
             VERSION, self.replica, place.seq, place.hlc, delivery.news, book.tenant, key, request, content,
-            effect.postings, effect.outcome, effect.result, delivery.own_head.hash,
+            effect.postings, effect.outcome, effect.result, received, delivery.own_head.hash,
         )  # fmt: skip
         sealed = seal(entry)
         others = delivery.append(entry, hash_of(sealed))
         filed = Filed(entry, place, others, self.journal.next_commit)
-        book.append(filed, effect)
-        self._join(book, filed, sealed)
-        return filed
-
-    def _join(self, book: LedgerBook, filed: Filed, sealed: bytes) -> None:
         self.journal.add(filed, sealed)
-        self._count_unchecked(book, filed)
+        for (concerned, did), leg in zip(done, legs_of(filed), strict=True):
+            concerned.append(leg, did)
+            self._count_unchecked(concerned, leg)
+        return filed
 
     def _count_unchecked(self, book: LedgerBook, filed: Filed) -> None:
         if filed.position > book.stable_until:
@@ -353,7 +388,8 @@ class Region:
             self.hlc.observe(entry.hlc)
             filed = Filed(entry, entry.position, others, self.journal.next_commit)
             self.journal.add(filed, sealed)
-            self._file(self._book(entry.tenant, now), filed, now)
+            for leg in legs_of(filed):
+                self._file(self._book(leg.tenant, now), leg, now)
         self._write_anew()
 
     def _write_anew(self) -> None:
@@ -373,7 +409,7 @@ class Region:
         self._merged[book.tenant] = book
         self._count_unchecked(book, filed)
         if filed.position.region == self.settings.region:
-            self._watch(book.tenant, filed)
+            self._watch(filed)
 
     # -- what is due by itself --------------------------------------------------------------------------------------
 
@@ -394,6 +430,7 @@ class Region:
         self._compensate(now)
         self._checkpoint(now)
         self._forget_idle(now)
+        self.counts.forgotten += self._forgetting.look(now, self._earliest_to_come)
         self._raise_ceiling(now)
 
     def _retry(self, now: int) -> None:
@@ -447,15 +484,15 @@ class Region:
             return False
         return True
 
-    def _watch(self, tenant: TenantId, filed: Filed) -> None:
+    def _watch(self, filed: Filed) -> None:
         """Note when to look at what an entry of this region made."""
-        content = filed.entry.content
-        if isinstance(content, Hold | Renew):
-            self._schedule.add(content.lease_until, Due.LEASE, tenant, content.claim)
-        elif isinstance(content, Grant):
-            if content.starts_at > filed.position.now:
-                self._schedule.add(content.starts_at, Due.START, tenant, content.lot)
-            self._schedule.add(content.expires_at, Due.EXPIRY, tenant, content.lot)
+        tenant, operation = filed.tenant, filed.operation
+        if isinstance(operation, Hold | Renew):
+            self._schedule.add(operation.lease_until, Due.LEASE, tenant, operation.claim)
+        elif isinstance(operation, Grant):
+            if operation.starts_at > filed.position.now:
+                self._schedule.add(operation.starts_at, Due.START, tenant, operation.lot)
+            self._schedule.add(operation.expires_at, Due.EXPIRY, tenant, operation.lot)
 
     def _watch_claim(self, tenant: TenantId, claim: Claim) -> None:
         if claim.region == self.settings.region and claim.state is ClaimState.OPEN:
@@ -506,7 +543,7 @@ class Region:
         ):
             effect = Effect(postings, Outcome.POSTED, None, ())
             try:
-                self._stamp(book, self._next_place(now), compensation, None, None, effect)
+                self._stamp([(book, effect)], self._next_place(now), compensation, None, None)
             except Malformed as error:
                 self.alarms.raise_(AlarmKind.TOO_LONG, book.tenant, f"cannot post a compensation: {error}", now)
         if book.account.totals[DEBT] and self._has_own_credit(book, now):
@@ -523,7 +560,8 @@ class Region:
     def _watch_reopened(self, book: LedgerBook) -> None:
         """Where the end of a reservation has come to nothing, nobody looks at its lease any more: look again."""
         for contest in book.contests.values():
-            name = claim_of(contest.loser)
+            operation = contest.loser.operation
+            name = book.account.concerned(operation) if operation is not None else None
             claim = book.account.claims.get(name) if name is not None else None
             if claim is not None:
                 self._watch_claim(book.tenant, claim)
@@ -553,32 +591,30 @@ class Region:
             book.review()
         books = self.books.values() if tenant is None else [self._book(tenant, now)]
         recent = {
-            contest.loser.position: (book, contest)
+            (contest.loser.position, book.tenant): (book, contest)
             for book in books
             for contest in book.contests.values()
             if contest.loser.position < before and not contest.is_void
         }
-        newest_first = sorted(recent, reverse=True)
-        for place, owner in self._stored_conflicts(before):
-            while newest_first and newest_first[0] > place:
-                book, contest = recent[newest_first.pop(0)]
-                yield book.report(contest)
-            if place not in recent and owner == (tenant or owner):
-                book = self._book(owner, now)
-                stored = book.stored_contest(place)
-                assert stored is not None
-                yield book.report(stored)
-        for place in newest_first:
-            book, contest = recent[place]
-            yield book.report(contest)
+        newest = sorted(recent.items(), key=itemgetter(0), reverse=True)
+        stored = ((named, None) for named in self._stored_conflicts(tenant, before) if named not in recent)
+        for (place, owner), at_hand in merge(newest, stored, key=itemgetter(0), reverse=True):
+            book, contest = at_hand or (self._book(owner, now), None)
+            found = contest or book.stored_contest(place)
+            assert found is not None
+            yield book.report(found)
 
     def report(self, name: str, now: int) -> Report | None:
         """One conflict by its id, if there is one."""
-        dot = loser_in(name)
-        filed = self.journal.find(dot.replica, dot.seq) if dot is not None else None
+        named = loser_in(name)
+        if named is None:
+            return None
+        dot, is_receipt = named
+        found = self.journal.find(dot.replica, dot.seq)
+        filed = next((leg for leg in legs_of(found) if leg.is_receipt == is_receipt), None) if found else None
         if filed is None:
             return None
-        book = self._book(filed.entry.tenant, now)
+        book = self._book(filed.tenant, now)
         book.review()
         contest = book.contests.get(filed.dot) or book.stored_contest(filed.position)
         if contest is None or contest.is_void:
@@ -586,11 +622,15 @@ class Region:
         report = book.report(contest)
         return report if report.id == name else None
 
-    def _stored_conflicts(self, before: Position) -> Iterator[tuple[Position, TenantId]]:
-        stop = place_key(before)
-        while rows := self._overlay.scan(Table.CONFLICTS, b"", stop, _SCANNED_AT_ONCE, reverse=True):
-            for key, value in rows:
-                yield place_of(key), read(decode_contest, Table.CONFLICTS, key, value).tenant
+    def _stored_conflicts(self, tenant: TenantId | None, before: Position) -> Iterator[tuple[Position, TenantId]]:
+        """The conflicts that have rows, the latest first."""
+        if tenant is None:
+            table, start, stop = Table.CONFLICT_ORDER, b"", place_key(before)
+        else:
+            table, start, stop = Table.CONFLICTS, tenant_key(tenant), history_key(tenant, before)
+        while rows := self._overlay.scan(table, start, stop, _SCANNED_AT_ONCE, reverse=True):
+            for key, _ in rows:
+                yield conflict_of(key) if tenant is None else (place_of(key.removeprefix(start)), tenant)
             stop = rows[-1][0]
 
     # -- checkpoints and memory -------------------------------------------------------------------------------------
@@ -625,6 +665,12 @@ class Region:
         for book in sorted(idle, key=attrgetter("touched_at"))[:excess]:
             self._sums.leaving(book)
             del self.books[book.tenant]
+
+    def _earliest_to_come(self, tenant: TenantId) -> int:
+        """When (ms) the first operation of a tenant is that may still be folded, or folded again."""
+        book = self.books.get(tenant)
+        unstable = book.timeline.first_place if book is not None else None
+        return min(self.frontier >> 16, unstable.now) if unstable is not None else self.frontier >> 16
 
     # -- the disk ---------------------------------------------------------------------------------------------------
 
@@ -701,18 +747,31 @@ class Region:
 
     def digest(self) -> str:
         """A number that names canonical state (see `node.digest`). The first time it reads every tenant."""
-        others = (
-            LedgerBook(tenant, self._overlay, self.journal, self.clock)
-            for tenant in self.tenants()
-            if tenant not in self.books
-        )
+        others = (self._read_book(tenant) for tenant in self.tenants() if tenant not in self.books)
         return self._sums.digest(self.books, others)
 
 
-def refuse_other_rules(stored: bytes | None) -> None:
-    """Raise ForeignDirectory if a store was written under other rules than this program's."""
-    if stored is not None and (rules := read(decode_number, Table.META, RULES_KEY, stored)) != RULES:
+def refuse_other_rules(stored: bytes | None, rules: Rules) -> None:
+    """Raise ForeignDirectory if a store was written under other rules than the configured ones."""
+    if stored is not None and (found := read(decode_rules, Table.META, RULES_KEY, stored)) != str(rules):
         raise ForeignDirectory(
-            f"the directory was written under rules {rules} of the ledger, this program has rules {RULES};"
-            " start with an empty directory: what the peers hold comes back from them"
+            f"the directory was written under the rules «{found}» of the ledger, this node has «{rules}»;"
+            " put the configuration right, or start with an empty directory: what the peers hold comes back from them"
         )
+
+
+def _no_such_tenant(tenant: TenantId) -> Refusal:
+    return not_found("tenant", tenant, "; a tenant begins with its first grant")
+
+
+def _with_conflict(refusal: Refusal, book: LedgerBook) -> Refusal:
+    """Say which conflict it was that made a reservation void."""
+    claim = book.account.claim(ClaimId(str(refusal.fields["reservation"])))
+    if claim is None or claim.state is not ClaimState.REVOKED:
+        return refusal
+    conflict = report_id(claim.made, Kind.REVOKED)
+    return Refusal(
+        refusal.reason,
+        f"the reservation is void: its credit was spent elsewhere first, see the conflict {conflict}",
+        {**refusal.fields, "conflict": conflict},
+    )

@@ -19,9 +19,9 @@ from typing import Final, TypeVar
 import structlog
 from msgspec import Struct
 
-from ledger.admission import Refusal
 from ledger.command import Command
 from ledger.ids import Key, TenantId
+from ledger.refusal import Refusal
 from node.alarms import Alarm, AlarmKind
 from node.api.facade import NothingDone, Unavailable
 from node.audit import AuditResult, audit

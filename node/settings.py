@@ -2,7 +2,8 @@
 
 from msgspec import Struct
 
-from ledger.admission import Limits
+from ledger.refusal import Terms
+from ledger.rules import Rules
 
 
 class RegionSettings(Struct, frozen=True, kw_only=True):
@@ -11,7 +12,8 @@ class RegionSettings(Struct, frozen=True, kw_only=True):
     cluster: str
     region: str
     regions: tuple[str, ...]
-    limits: Limits
+    terms: Terms
+    rules: Rules = Rules()
     settle_after_ms: int = 1_000
     settle_at_most_ms: int = 10_000
     checkpoint_after_ms: int = 5_000

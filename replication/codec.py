@@ -51,7 +51,7 @@ class Hello(Struct, frozen=True):
     region: str
     replica: str
     versions: tuple[int, int]
-    rules: int
+    rules: str
     clock: VectorClock
     hlc: int
 
@@ -305,7 +305,7 @@ class _Reader:
 
 _READERS: Final[dict[str, Callable[[_Reader], Frame]]] = {
     "hello": lambda reader: Hello(
-        reader.text(), reader.region(), reader.replica(), reader.pair(), reader.number(), reader.clock(),
+        reader.text(), reader.region(), reader.replica(), reader.pair(), reader.text(), reader.clock(),
         reader.number(MAX_HLC),
     ),
     "have": lambda reader: Have(reader.clock(), reader.promises(), reader.number(MAX_HLC)),

@@ -299,7 +299,7 @@ class Delivery:
 
 def weight_of(entry: Entry, sealed: bytes) -> int:
     """How many bytes of memory an entry takes, sealed and opened, within a factor of two."""
-    pairs = len(entry.postings) + len(entry.delta)
+    pairs = len(entry.postings) + len(entry.delta) + len(entry.received or ())
     if entry.result is not None:
         pairs += len(entry.result.funding)
     weight = len(sealed) + _BYTES_AN_ENTRY

@@ -18,12 +18,12 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ledger.claim import ClaimView
-from ledger.ids import CheckedKey, CheckedTenant, Position
-from ledger.operation import Compensation, Content
+from ledger.ids import CheckedKey, CheckedTenant, Position, TenantId
+from ledger.operation import Compensation, Content, Transfer
 from ledger.posting import Outcome, balanced, is_account
 from replication.clock import MAX_REPLICAS, CheckedHlc, CheckedReplica, CheckedSeq, Dot, VectorClock, covers, region_of
 
-VERSION: Final = 1
+VERSION: Final = 2
 HASH_BYTES: Final = 32
 GENESIS: Final = bytes(HASH_BYTES)
 """What the first entry of a log names as the hash before it."""
@@ -31,8 +31,8 @@ GENESIS: Final = bytes(HASH_BYTES)
 MAX_SEALED_BYTES: Final = 512 * 1024
 """The longest sealed entry: half of what a frame holds."""
 
-ENTRY_BEGINS: Final = b"\x9d\x01"
-"""What every sealed entry begins with: an array of 13, version 1."""
+ENTRY_BEGINS: Final = b"\x9e\x02"
+"""What every sealed entry begins with: an array of 14, version 2."""
 
 MIN_SEALED_BYTES: Final = HASH_BYTES + 1
 
@@ -67,10 +67,11 @@ class Entry(Struct, frozen=True, gc=False, array_like=True, forbid_unknown_field
     """One entry of a replica's log.
 
     ``key`` and ``request`` (fingerprint) are the client's; ``postings`` and ``outcome`` are what the origin recorded,
-    ``result`` the claim after it, so that a retry's reply is a function of the entry. ``prev`` is the hash before it.
+    ``result`` the claim after it, so that a retry's reply is a function of the entry. ``received`` is what a transfer
+    posted in the account of the tenant that it went to; None for all else. ``prev`` is the hash before it.
     """
 
-    version: Literal[1]
+    version: Literal[2]
     replica: CheckedReplica
     seq: CheckedSeq
     hlc: CheckedHlc
@@ -82,6 +83,7 @@ class Entry(Struct, frozen=True, gc=False, array_like=True, forbid_unknown_field
     postings: dict[str, int]
     outcome: Outcome
     result: ClaimView | None
+    received: dict[str, int] | None
     prev: Hash
 
     @property
@@ -93,6 +95,12 @@ class Entry(Struct, frozen=True, gc=False, array_like=True, forbid_unknown_field
     def boot(self) -> str:
         """Which boot of the region accepted it."""
         return _parts(self.replica)[1]
+
+    @property
+    def tenants(self) -> tuple[TenantId, ...]:
+        """The tenants in whose books it stands."""
+        content = self.content
+        return (self.tenant, content.to) if isinstance(content, Transfer) else (self.tenant,)
 
     @property
     def dot(self) -> Dot:
@@ -159,11 +167,21 @@ def open_sealed(sealed: bytes) -> tuple[Entry, bytes]:
     if _encode(entry) != body:
         raise Malformed("not in the one form that entries have")
     _check_postings(entry.postings)
-    if isinstance(entry.content, Compensation):
-        for part in entry.content.of:
+    content = entry.content
+    if isinstance(content, Compensation):
+        for part in content.of:
             _check_postings(part.postings)
             if region_of(part.replica) != entry.region:
                 raise Malformed(f"{entry.region} makes amends for {part.replica}")
+    if entry.received is not None:
+        _check_postings(entry.received)
+    if isinstance(content, Transfer):
+        if content.to == entry.tenant:
+            raise Malformed(f"a transfer from {entry.tenant} to itself")
+        if entry.received is None:
+            raise Malformed("a transfer that nobody received")
+    elif entry.received is not None:
+        raise Malformed("received, and not transferred")
     return entry, digest
 
 

@@ -44,13 +44,13 @@ PROTOCOLS: Final = (1, 1)
 
 
 class Terms(Struct, frozen=True):
-    """Who this node is and whom it talks to; ``rules`` is the version of the fold."""
+    """Who this node is and whom it talks to; ``rules`` are those of the fold (`ledger.rules`)."""
 
     cluster: str
     region: str
     replica: str
     peers: frozenset[str]
-    rules: int
+    rules: str
     protocols: tuple[int, int] = PROTOCOLS
 
 
@@ -339,7 +339,7 @@ class Session:
         if max(hello.versions[0], terms.protocols[0]) > min(hello.versions[1], terms.protocols[1]):
             return self.stop(Reason.VERSIONS_DIFFER, f"it speaks {hello.versions}, we {terms.protocols}")
         if hello.rules != terms.rules:
-            text = f"its rules have version {hello.rules}, ours {terms.rules}"
+            text = f"its rules are «{hello.rules}», ours «{terms.rules}»"
             return [Alarm(AlarmKind.RULES_DIFFER, hello.region, text), *self.stop(Reason.RULES_DIFFER, text)]
         self.peer = hello
         self._sent = hello.clock.get(terms.replica, 0)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from conflict.report import Report
-from ledger.admission import Refusal
 from ledger.command import (
     CaptureUsage,
     Command,
@@ -23,6 +22,7 @@ from ledger.command import (
 )
 from ledger.ids import ClaimId, LotId, Position, TenantId
 from ledger.posting import Postings, total
+from ledger.refusal import Refusal
 from ledger.timeline import BEGINNING
 from node.book import LedgerBook
 from node.region import Accepted

@@ -7,9 +7,9 @@ from itertools import count
 
 from msgspec import Struct
 
-from ledger.admission import Limits, Refusal
 from ledger.command import Command
 from ledger.ids import Key, TenantId
+from ledger.refusal import Limits, Refusal, Terms
 from node.audit import AuditResult, audit
 from node.links import Links
 from node.rebuild import opened
@@ -53,10 +53,10 @@ class World:
             cluster="test",
             region=name,
             regions=self.names,
-            limits=Limits(10**9, 60_000),
+            terms=Terms(Limits(10**9, 60_000)),
             checkpoint_after_ms=0,
             anti_entropy_interval_ms=100,
-            **self._settings,
+            **self._settings,  # type: ignore[arg-type]
         )
         region = opened(disk, disk.write, settings, f"b{next(self._boots)}", self.now)
         self.members[name] = Member(name, disk, region, Links(region))

@@ -17,6 +17,8 @@ class ProblemKind(StrEnum):
 
     INVALID_REQUEST = "invalid-request"
     INSUFFICIENT_CREDIT = "insufficient-credit"
+    DEBT_LIMIT = "debt-limit"
+    HELD_LIMIT = "held-limit"
     NOT_FOUND = "not-found"
     METHOD_NOT_ALLOWED = "method-not-allowed"
     RESERVATION_ENDED = "reservation-ended"
@@ -32,6 +34,8 @@ class ProblemKind(StrEnum):
 STATUS: Final[dict[ProblemKind, int]] = {
     ProblemKind.INVALID_REQUEST: 400,
     ProblemKind.INSUFFICIENT_CREDIT: 402,
+    ProblemKind.DEBT_LIMIT: 402,
+    ProblemKind.HELD_LIMIT: 409,
     ProblemKind.NOT_FOUND: 404,
     ProblemKind.METHOD_NOT_ALLOWED: 405,
     ProblemKind.RESERVATION_ENDED: 409,
@@ -64,8 +68,14 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     held: int | None = None
     next_start: int | None = None
     """insufficient-credit: when the next lot starts."""
+    max_held: int | None = None
+    """held-limit: what the tenant's policy allows."""
+    debt_limit: int | None = None
+    """debt-limit: what the tenant's policy allows."""
     state: str | None = None
     """reservation-ended: closed, lapsed or revoked."""
+    conflict: str | None = None
+    """reservation-ended, of one that is revoked: the conflict that says why."""
 
     @property
     def kind(self) -> str:

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Protocol, TypeVar
 
 from conflict.report import Report
-from ledger.admission import Refusal
 from ledger.command import Command
 from ledger.ids import Key, Position, TenantId
+from ledger.refusal import Refusal
 from node.alarms import Alarm
 from node.book import LedgerBook
 from node.clock import WallClock

@@ -13,13 +13,15 @@ from msgspec import Struct
 
 from creditmesh import wire
 from creditmesh.wire import ProblemKind
-from ledger.admission import Refusal
+from ledger.refusal import Refusal
 
 RETRY_AFTER_S: Final = 1
 
 TITLES: Final[dict[ProblemKind, str]] = {
     ProblemKind.INVALID_REQUEST: "The request makes no sense",
     ProblemKind.INSUFFICIENT_CREDIT: "Not enough credit",
+    ProblemKind.DEBT_LIMIT: "More debt than the tenant's policy allows",
+    ProblemKind.HELD_LIMIT: "More held than the tenant's policy allows",
     ProblemKind.NOT_FOUND: "No such thing here",
     ProblemKind.METHOD_NOT_ALLOWED: "The path does not take this method",
     ProblemKind.RESERVATION_ENDED: "The reservation has ended",
@@ -45,13 +47,15 @@ FIELDS: Final[dict[ProblemKind, Fields]] = {
     ProblemKind.INSUFFICIENT_CREDIT: Fields(
         {"requested": int, "available": int, "debt": int, "held": int}, {"next_start": int}
     ),
+    ProblemKind.DEBT_LIMIT: Fields({"requested": int, "available": int, "debt_limit": int}),
+    ProblemKind.HELD_LIMIT: Fields({"requested": int, "held": int, "max_held": int}),
     ProblemKind.NOT_FOUND: Fields(
         {}, dict.fromkeys(("tenant", "lot", "reservation", "claim", "conflict", "peer"), str)
     ),
     ProblemKind.METHOD_NOT_ALLOWED: Fields(),
-    ProblemKind.RESERVATION_ENDED: Fields({"reservation": str, "state": str, "captured": int}),
+    ProblemKind.RESERVATION_ENDED: Fields({"reservation": str, "state": str, "captured": int}, {"conflict": str}),
     ProblemKind.LOT_CLOSED: Fields({"lot": str}),
-    ProblemKind.ALREADY_EXISTS: Fields({}, dict.fromkeys(("lot", "reservation", "debit"), str)),
+    ProblemKind.ALREADY_EXISTS: Fields({}, dict.fromkeys(("lot", "reservation", "debit", "transfer"), str)),
     ProblemKind.PAYLOAD_TOO_LARGE: Fields({"field": str}),
     ProblemKind.UNSUPPORTED_MEDIA_TYPE: Fields({"field": str}),
     ProblemKind.IDEMPOTENCY_MISMATCH: Fields({"key": str}),

@@ -131,7 +131,7 @@ class TenantReads:
 
         def render(book: LedgerBook) -> wire.ReservationView:
             claim = book.account.claim(ClaimId(name))
-            if claim is None or claim.is_debit:
+            if claim is None or not claim.is_reservation:
                 raise not_found("reservation", name)
             return wire.ReservationView(**replies.reservation_fields(book.tenant, claim), **said_of_itself(self._node))
 
@@ -147,7 +147,7 @@ class TenantReads:
         last: str | None = None
         has_more = False
         for looked_at, claim in enumerate(claims_by_id(book, after)):
-            is_wanted = not claim.is_debit and (asked.state is None or claim.state.value == asked.state.value)
+            is_wanted = claim.is_reservation and (asked.state is None or claim.state.value == asked.state.value)
             if looked_at == MAX_LOOKED_AT or (is_wanted and len(page) == asked.limit):
                 has_more = True
                 break

@@ -13,7 +13,6 @@ from aiohttp import web
 
 from creditmesh import wire
 from creditmesh.wire import ProblemKind
-from ledger.admission import Reason, Refusal
 from ledger.command import (
     CaptureUsage,
     Command,
@@ -26,7 +25,8 @@ from ledger.command import (
     Reserve,
     RevokeLot,
 )
-from ledger.ids import ClaimId, LotId, TenantId
+from ledger.ids import ClaimId, JobId, LotId, TenantId
+from ledger.refusal import Reason, Refusal
 from node.api.description import Description, Route, replied_by, told_by
 from node.api.facade import Node, NothingDone, Unavailable
 from node.api.problems import Refused, invalid, not_ready, refused_by_ledger
@@ -95,7 +95,7 @@ def _revoke(_: wire.RevokeRequest, ids: Ids) -> Command:
 
 def _reserve(asked: wire.ReserveRequest, _: Ids) -> Command:
     reservation = None if asked.reservation is None else ClaimId(asked.reservation)
-    return Reserve(asked.amount, asked.lease_ms, reservation, asked.job)
+    return Reserve(asked.amount, asked.lease_ms, reservation, None if asked.job is None else JobId(asked.job))
 
 
 def _renew(asked: wire.RenewRequest, ids: Ids) -> Command:

@@ -41,7 +41,11 @@ class Table(StrEnum):
     CLOSED = "closed"
     KEYS = "keys"
     HISTORY = "history"
+    RUNNING = "running"
+    FINISHED = "finished"
+    POLICIES = "policies"
     CONFLICTS = "conflicts"
+    CONFLICT_ORDER = "conflict-order"
     UNSETTLED = "unsettled"
     ASIDE = "aside"
 

@@ -5,21 +5,25 @@ What is read is decoded with exact types: a row that says something else is dama
 """
 
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgpack
 import msgspec
 
-from ledger.account import KeyUse
+from ledger.cells import KeyUse
 from ledger.claim import Claim
 from ledger.ids import LotId, Position, TenantId
+from ledger.job import Job
 from ledger.lot import Lot
+from ledger.operation import Policy
 from ledger.posting import Outcome, Postings
 from node.store.errors import DamagedRow
 from node.store.kv import Table
 from replication.clock import Dot, VectorClock
 
 _SEQ_BYTES: Final = 8
+_MAX_NAME_BYTES: Final = 255
 
 T = TypeVar("T")
 
@@ -35,7 +39,6 @@ class State(NamedTuple):
 class StoredContest(NamedTuple):
     """The contest of a checkpointed entry, without the entry."""
 
-    tenant: TenantId
     canonical: Postings
     outcome: Outcome
     amends: list[tuple[Position, Postings]]
@@ -66,6 +69,8 @@ LOST: Final = b"lost"
 encode_value = msgspec.msgpack.Encoder().encode
 decode_lot = msgspec.msgpack.Decoder(Lot).decode
 decode_claim = msgspec.msgpack.Decoder(Claim).decode
+decode_job = msgspec.msgpack.Decoder(Job).decode
+decode_policy = msgspec.msgpack.Decoder(Policy).decode
 decode_key_use = msgspec.msgpack.Decoder(KeyUse).decode
 decode_history = msgspec.msgpack.Decoder(list[tuple[int, str, str, int, int]]).decode
 """Places, each with its sort: one of those below."""
@@ -73,6 +78,8 @@ decode_state = msgspec.msgpack.Decoder(State).decode
 decode_contest = msgspec.msgpack.Decoder(StoredContest).decode
 decode_place = msgspec.msgpack.Decoder(Position).decode
 decode_number = msgspec.msgpack.Decoder(int).decode
+decode_rules = msgspec.msgpack.Decoder(int | str).decode
+"""Rules were numbers once."""
 decode_counts = msgspec.msgpack.Decoder(dict[str, int]).decode
 decode_low = msgspec.msgpack.Decoder(tuple[int, list[StoredHead]]).decode
 
@@ -115,6 +122,12 @@ def tenant_key(tenant: str, name: str = "") -> bytes:
     return f"{tenant}\0{name}".encode()
 
 
+def job_key(job: str) -> bytes:
+    """A job's name in a key: as it is or, where that would be too long for one, by its hash."""
+    name = job.encode()
+    return name if len(name) <= _MAX_NAME_BYTES else b"\xff" + blake2b(name, digest_size=24).digest()
+
+
 def tenant_of(key: bytes) -> str:
     """The tenant whose row a key names."""
     return key[: key.index(0)].decode()
@@ -152,6 +165,18 @@ def place_of(key: bytes) -> Position:
     """The place that `place_key` wrote."""
     region, boot = key[_SEQ_BYTES : -_SEQ_BYTES - 1].split(b"\0")
     return Position(number_of(key[:_SEQ_BYTES]), region.decode(), boot.decode(), number_of(key[-_SEQ_BYTES:]))
+
+
+def conflict_key(place: Position, tenant: str) -> bytes:
+    """The conflict of the entry at a place, in the account of a tenant: a transfer can lose in both."""
+    return place_key(place) + tenant.encode()
+
+
+def conflict_of(key: bytes) -> tuple[Position, TenantId]:
+    """The place and the tenant in what `conflict_key` wrote."""
+    boot = key.index(0, _SEQ_BYTES) + 1
+    end = key.index(0, boot) + 1 + _SEQ_BYTES
+    return place_of(key[:end]), TenantId(key[end:].decode())
 
 
 def history_key(tenant: str, place: Position) -> bytes:

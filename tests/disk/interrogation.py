@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from ledger.admission import Limits
 from ledger.command import GrantCredit
 from ledger.ids import ClaimId, Key
+from ledger.refusal import Limits, Terms
 from ledger.timeline import BEGINNING
 from node.alarms import AlarmKind
 from node.audit import AuditResult, audit
@@ -55,7 +55,7 @@ def opened_store(path: Path) -> LmdbDisk:
 def opened_region(disk: LmdbDisk) -> Region:
     """The region, as its node begins it: rebuilt, if need be."""
     settings = RegionSettings(
-        cluster=CLUSTER, region=HERE, regions=(HERE, PEER), limits=Limits(10**9, 60_000), checkpoint_after_ms=0
+        cluster=CLUSTER, region=HERE, regions=(HERE, PEER), terms=Terms(Limits(10**9, 60_000)), checkpoint_after_ms=0
     )
     return opened(disk, disk.commit_now, settings, "after", NOW)
 

@@ -5,10 +5,9 @@ from typing import Final
 
 import msgspec
 
-from ledger.account import RULES
 from ledger.claim import ClaimState, ClaimView
 from ledger.command import ReleaseHold, fingerprint
-from ledger.ids import ClaimId, Key, LotId, TenantId
+from ledger.ids import ClaimId, JobId, Key, LotId, TenantId
 from ledger.operation import (
     Capture,
     Compensation,
@@ -26,6 +25,7 @@ from ledger.operation import (
     Settle,
 )
 from ledger.posting import Outcome
+from ledger.rules import Rules
 from replication.clock import MAX_HLC, MAX_SEQ, VectorClock, hlc_at
 from replication.codec import Bye, Entries, Frame, Have, Hello, Want
 from replication.entry import GENESIS, VERSION, Entry, Malformed, hash_of, open_sealed, seal
@@ -65,7 +65,7 @@ class Forger:
 
     def hello(self) -> Hello:
         """As eu would say it."""
-        return Hello("test", "eu", "eu/b1", (1, 1), RULES, {}, hlc_at(NOON))
+        return Hello("test", "eu", "eu/b1", (1, 1), str(Rules()), {}, hlc_at(NOON))
 
     def frame(self, now: int) -> Frame:
         """Anything."""
@@ -152,7 +152,7 @@ class Forger:
         entry = Entry(
             VERSION, log, seq, min(hlc, MAX_HLC), delta, TenantId(dice.pick(TENANTS)), key,
             self._request() if key is not None or dice.rarely() else None,
-            content, self._postings(claim), dice.pick(tuple(Outcome)), self._result(), prev,
+            content, self._postings(claim), dice.pick(tuple(Outcome)), self._result(), None, prev,
         )  # fmt: skip
         try:
             sealed = seal(entry)
@@ -174,7 +174,7 @@ class Forger:
             case 0 | 1:
                 return Grant(lot, amount, dice.pick(TIMES), at, dice.pick((0, 1, -(2**31), 2**31 - 1)))
             case 2 | 3:
-                return Hold(claim, amount, at, "job" if dice.rarely() else None)
+                return Hold(claim, amount, at, JobId("job") if dice.rarely() else None)
             case 4:
                 return Renew(claim, at)
             case 5:

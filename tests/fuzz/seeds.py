@@ -9,12 +9,13 @@ import msgpack
 import msgspec
 
 from creditmesh import wire
-from ledger.account import KeyUse
+from ledger.cells import KeyUse
 from ledger.claim import Claim, ClaimState, ClaimView
-from ledger.ids import ClaimId, Key, LotId, Position, TenantId
+from ledger.ids import ClaimId, JobId, Key, LotId, Position, TenantId
 from ledger.lot import Lot
 from ledger.operation import Capture, Compensation, Content, Difference, Grant, Hold, Renew, Settle
 from ledger.posting import Outcome
+from ledger.rules import Rules
 from replication.clock import encode_token, hlc_at
 from replication.codec import CHECKSUM_BYTES, Bye, Entries, Frame, Have, Hello, Want, encode
 from replication.entry import GENESIS, HASH_BYTES, VERSION, Entry, seal
@@ -24,10 +25,20 @@ NOON: Final = 1_800_000_000_000
 
 _CLOCK: Final = {"us-east/b1": 7, "eu-west/b2": 2**40}
 _PLACE: Final = Position(hlc_at(NOON), "us", "b1", 4)
-_HOLD: Final = Hold(ClaimId("c1"), 60, NOON + 1000, "job")
+_HOLD: Final = Hold(ClaimId("c1"), 60, NOON + 1000, JobId("job"))
 _VIEW: Final = ClaimView(ClaimState.OPEN, 60, 50, 10, NOON, ((LotId("l1"), 40), (LotId("l2"), 10)), 10)
 _CLAIM: Final = Claim(
-    ClaimId("c1"), ClaimState.OPEN, 60, "us", NOON, ((LotId("l1"), 40),), 10, ((LotId("l1"), 10),), 0, _PLACE, "job"
+    ClaimId("c1"),
+    ClaimState.OPEN,
+    60,
+    _PLACE,
+    NOON,
+    ((LotId("l1"), 40),),
+    10,
+    ((LotId("l1"), 10),),
+    0,
+    _PLACE,
+    JobId("job"),
 )
 
 
@@ -41,13 +52,13 @@ def an_entry(content: Content = _HOLD, seq: int = 1) -> Entry:
     """An entry with something in every field."""
     return Entry(
         VERSION, "us-east/b1", seq, hlc_at(NOON), {"eu-west/b2": 7}, TenantId("acme"), Key("k-1"), "0123456789abcdef",
-        content, {"lot/l1": -40, "debt": -20, "held/c1": 60}, Outcome.APPLIED, _VIEW, GENESIS,
+        content, {"lot/l1": -40, "debt": -20, "held/c1": 60}, Outcome.APPLIED, _VIEW, None, GENESIS,
     )  # fmt: skip
 
 
 def _frames() -> Iterator[bytes]:
     frames: tuple[Frame, ...] = (
-        Hello("c", "us-east", "us-east/b1", (1, 1), 1, _CLOCK, hlc_at(NOON)),
+        Hello("c", "us-east", "us-east/b1", (1, 1), str(Rules()), _CLOCK, hlc_at(NOON)),
         Have(_CLOCK, {"us-east": hlc_at(NOON), "eu-west": 1}, hlc_at(NOON)),
         Want(3, {"us-east/b1": (0, 7), "eu-west/b2": (4, 5)}),
         Entries([seal(an_entry()), seal(an_entry(seq=2))], _CLOCK, 3),
@@ -72,12 +83,12 @@ def _entries() -> Iterator[bytes]:
 def _rows() -> Iterator[bytes]:
     postings = {"lot/l1": -40, "held/c1": 40}
     rows: tuple[object, ...] = (
-        [tuple(_PLACE), [-100, 10, -20, 0, 0], 7],
+        [tuple(_PLACE), ["-100", "10", "-20", "0", "0", "0"], 7],
         Lot(LotId("l1"), 100, 40, NOON, NOON + 1, 0, _PLACE),
         _CLAIM,
-        KeyUse("us/b1", 4, "0123456789abcdef"),
+        KeyUse("us/b1", 4, "0123456789abcdef", NOON),
         [[*_PLACE, 1], [*_PLACE, 2]],
-        ["acme", postings, "applied", [[tuple(_PLACE), postings]], [tuple(_PLACE)], 1, ["l1"], False],
+        [postings, "applied", [[tuple(_PLACE), postings]], [tuple(_PLACE)], 1, ["l1"], False],
         tuple(_PLACE),
         hlc_at(NOON),
         [7, [["us/b1", 4, GENESIS, hlc_at(NOON), {"eu/b2": 7}]]],

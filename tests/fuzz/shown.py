@@ -7,6 +7,7 @@ import msgspec
 from ledger.account import Account
 from ledger.command import Command
 from ledger.ids import Position, TenantId
+from ledger.rules import Rules
 from ledger.timeline import BEGINNING
 from node.api import replies
 from node.api.replies import OtherEntry
@@ -35,7 +36,7 @@ def show_everything(
     _show(replies.debt_of(tenant, book.account))
     for claim in list(book.account.claims.values()):
         _show(replies.reservation_fields(tenant, claim))
-    folded = Account()
+    folded = Account(Rules())
     for filed in book.entries(BEGINNING, _MOST_ENTRIES):
         sealed = seal(filed.entry)
         assert open_sealed(sealed)[0] == filed.entry, "an entry that no node would take"

@@ -15,9 +15,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from ledger.admission import Limits
 from ledger.command import CaptureUsage, Command, DebitUsage, GrantCredit, OnShortage, ReleaseHold, Reserve
 from ledger.ids import ClaimId, Key, LotId, TenantId
+from ledger.refusal import Limits, Terms
 from ledger.timeline import BEGINNING
 from node.alarms import AlarmKind
 from node.links import Links
@@ -74,7 +74,7 @@ class Siege:
             cluster="test",
             region=name,
             regions=REGIONS,
-            limits=Limits(10**9, 60_000),
+            terms=Terms(Limits(10**9, 60_000)),
             settle_after_ms=100,
             settle_at_most_ms=1_000,
             checkpoint_after_ms=0,

@@ -168,7 +168,7 @@ def _token(text: str) -> None:
 
 def _path(text: str) -> None:
     found = loser_in(text)
-    assert found is None or found.seq < 10**16
+    assert found is None or found[0].seq < 10**16
     _router().find("GET", text)
     _router().find("GET", f"/v1/conflicts/{text}")
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ledger.account import RULES
+from ledger.rules import Rules
 from replication.codec import Have, Hello
 from tests.fuzz.__main__ import NAMES, PACKED
 from tests.fuzz.seeds import seeds_of
@@ -94,7 +94,7 @@ def test_a_bound_that_is_none_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("replication.gossip.MAX_REPLICAS", 10**9)
     monkeypatch.setattr("node.links.MAX_REPLICAS", 10**9)
     siege = Siege()
-    siege.hear("us", Hello("test", "eu", "eu/b1", (1, 1), RULES, {}, 0))
+    siege.hear("us", Hello("test", "eu", "eu/b1", (1, 1), str(Rules()), {}, 0))
     for boot in "ab":
         siege.hear("us", Have({f"eu/{boot}{number}": 1 for number in range(3_000)}, {}, 0))
     with pytest.raises(AssertionError):

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from ledger.account import RULES
 from ledger.command import GrantCredit
 from ledger.ids import ClaimId, LotId
 from ledger.operation import Capture, Content, Debit, Grant, Hold, Settle
 from ledger.posting import Outcome
+from ledger.rules import Rules
 from replication.clock import MAX_SEQ, hlc_at
 from replication.codec import Entries, Have, Hello
 from replication.entry import GENESIS, VERSION, Entry, hash_of, seal
@@ -27,7 +27,7 @@ def log(replica: str, contents: Iterator[Content]) -> list[bytes]:
     for seq, content in enumerate(contents, 1):
         entry = Entry(
             VERSION, replica, seq, hlc_at(NOON) + 1000 + seq, {}, SHARED, None, None,
-            content, {}, Outcome.APPLIED, None, prev,
+            content, {}, Outcome.APPLIED, None, None, prev,
         )  # fmt: skip
         sealed.append(seal(entry))
         prev = hash_of(sealed[-1])
@@ -38,7 +38,7 @@ def log(replica: str, contents: Iterator[Content]) -> list[bytes]:
 def siege() -> Siege:
     siege = Siege()
     for name in HONEST:
-        siege.hear(name, Hello("test", "eu", "eu/b1", (1, 1), RULES, {}, hlc_at(NOON)))
+        siege.hear(name, Hello("test", "eu", "eu/b1", (1, 1), str(Rules()), {}, hlc_at(NOON)))
     return siege
 
 

@@ -15,9 +15,9 @@ from typing import cast
 from lmdb.verify import VerifyError
 from lmdb.verify import verify as _verify
 
-from ledger.admission import Limits
 from ledger.command import GrantCredit
 from ledger.ids import Key
+from ledger.refusal import Limits, Terms
 from node.audit import AuditResult, audit
 from node.region import Accepted, Region
 from node.settings import RegionSettings
@@ -97,7 +97,7 @@ def _last(state: State, kind: type, field: str) -> int:
 
 def _wrong_with_region(disk: LmdbDisk, promised: int) -> list[str]:
     settings = RegionSettings(
-        cluster=CLUSTER, region=HERE, regions=(HERE, PEER), limits=Limits(10**9, 60_000), checkpoint_after_ms=0
+        cluster=CLUSTER, region=HERE, regions=(HERE, PEER), terms=Terms(Limits(10**9, 60_000)), checkpoint_after_ms=0
     )
     region = Region(settings, Overlay(disk), "after", START_MS)
     result = AuditResult()

@@ -29,7 +29,7 @@ from ledger.command import (
     Reserve,
     RevokeLot,
 )
-from ledger.ids import ClaimId, LotId, TenantId
+from ledger.ids import ClaimId, JobId, LotId, TenantId
 from node.store.errors import StorageError
 from node.store.kv import MemoryDisk, Row, Table, Write
 from node.store.lmdb_disk import LmdbDisk
@@ -241,7 +241,7 @@ class _Load:
                 return GrantCredit(random.randint(50, 300), until, lot=self._lots[-1])
             case "r":
                 self._claims.append(ClaimId(f"claim-{self._keys}"))
-                job = "j" * random.choice((3, 200))
+                job = JobId("j" * random.choice((3, 200)))
                 return Reserve(amount, random.choice((100, 60_000)), self._claims[-1], job)
             case "c":
                 return CaptureUsage(claim, amount, final=random.random() < 0.5)

@@ -9,27 +9,43 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from ledger.account import Account, Cell, Effect, KeyUse
+from ledger.account import Account
+from ledger.cells import Cell, Effect, KeyUse
 from ledger.claim import Claim
-from ledger.ids import ClaimId, Key, LotId, Position
+from ledger.ids import ClaimId, JobId, Key, LotId, Position, TenantId, derived, usage_name
+from ledger.job import Job
 from ledger.operation import (
     Capture,
     Debit,
     Expire,
     Grant,
+    Heartbeat,
     Hold,
     Lapse,
+    OnOverspend,
     Operation,
+    Policy,
     Refund,
     Release,
     Renew,
     Revoke,
     Settle,
+    Transfer,
+    Usage,
 )
+from ledger.rules import Rules
 
 REGIONS = ("eu", "us", "ap")
 LOTS = tuple(LotId(f"lot-{letter}") for letter in "abcdefgh")
-CLAIMS = tuple(ClaimId(f"claim-{letter}") for letter in "pqrstuvwxyz")
+JOBS = tuple(JobId(f"job-{number}") for number in range(3))
+OTHERS = tuple(TenantId(name) for name in ("umbra", "zenith"))
+TRANSFERS = tuple(f"~{derived(other, number)}" for other in OTHERS for number in "123")
+CLAIMS = (
+    *(ClaimId(f"claim-{letter}") for letter in "pqrstuvwxyz"),
+    *map(ClaimId, TRANSFERS),
+    *map(usage_name, JOBS),
+)
+RULES = Rules(key_lifetime_ms=120)
 CONTESTED_KEYS = tuple(Key(name) for name in ("k-1", "k-2", "k-3"))
 OWN_KEY = Key("an entry's own key")
 START_MS = 10_000
@@ -54,12 +70,15 @@ class Named:
 
 
 lots = st.sampled_from(LOTS)
-claims = st.sampled_from(CLAIMS)
+claims = st.sampled_from(CLAIMS[:11])
 choices = st.integers(0, 15)
 given_amounts = st.integers(1, 90)
 amounts = st.integers(1, 40)
 yes_or_no = st.booleans()
-jobs = st.sampled_from((None, "job"))
+jobs = st.sampled_from((None, *JOBS))
+some_job = st.sampled_from(JOBS)
+transfers = st.sampled_from(TRANSFERS)
+policies = st.builds(Policy, st.sampled_from(OnOverspend))
 starts_in_ms = st.sampled_from((0, 0, 0, -20, 15))
 lasts_ms = st.integers(1, 120)
 priorities = st.sampled_from((0, 0, -1))
@@ -129,9 +148,32 @@ def _settle(_draw: st.DrawFn, _: int, _named: Named) -> Settle:
     return Settle()
 
 
+def _policy(draw: st.DrawFn, _: int, __: Named) -> Policy:
+    return draw(policies)
+
+
+def _transfer(draw: st.DrawFn, now: int, named: Named) -> Transfer:
+    name = draw(transfers)
+    named.claims.append(ClaimId(name))
+    return Transfer(name, OTHERS[0], draw(amounts), now, now + draw(lasts_ms), 0)
+
+
+def _heartbeat(draw: st.DrawFn, now: int, named: Named) -> Heartbeat:
+    claim = _a_claim(draw, named) if draw(yes_or_no) else None
+    return Heartbeat(draw(some_job), claim, now + draw(event_ms), now + draw(renewed_ms), draw(yes_or_no))
+
+
+def _usage(draw: st.DrawFn, now: int, named: Named) -> Usage:
+    claim = _a_claim(draw, named) if draw(yes_or_no) else None
+    start, final = now + draw(event_ms), draw(yes_or_no)
+    end = start + draw(lasts_ms) - (1 if final else 0)
+    return Usage(draw(some_job), claim, start, end, draw(st.integers(0, 40)), final)
+
+
 KINDS: tuple[Callable[[st.DrawFn, int, Named], Operation], ...] = (
     _grant, _grant, _grant, _hold, _hold, _hold, _hold, _capture, _capture, _capture, _debit, _debit,
-    _refund, _refund, _release, _renew, _lapse, _revoke, _expire, _settle,
+    _refund, _refund, _release, _renew, _lapse, _revoke, _expire, _settle, _policy, _transfer, _heartbeat,
+    _usage, _usage, _usage,
 )  # fmt: skip
 
 kinds = st.sampled_from(KINDS)
@@ -176,6 +218,7 @@ class Checkpoint:
     def __init__(self) -> None:
         self.claims: dict[ClaimId, Claim] = {}
         self.keys: dict[Key, KeyUse] = {}
+        self.jobs: dict[JobId, Job] = {}
 
     def claim(self, claim: ClaimId) -> Claim | None:
         """A claim as the checkpoint left it."""
@@ -185,6 +228,10 @@ class Checkpoint:
         """The operation that used `key` first."""
         return self.keys.get(key)
 
+    def job(self, job: JobId) -> Job | None:
+        """A job as the checkpoint left it."""
+        return self.jobs.get(job)
+
     def take(self, effects: Iterable[Effect]) -> None:
         """Write the new values of the cells that `effects` changed."""
         for effect in effects:
@@ -193,6 +240,8 @@ class Checkpoint:
                     self.claims[ClaimId(change.id)] = change.new
                 elif change.cell is Cell.KEY:
                     self.keys[Key(change.id)] = change.new
+                elif change.cell is Cell.JOB:
+                    self.jobs[JobId(change.id)] = change.new
 
 
 def apply(account: Account, entry: Written) -> Effect:
@@ -203,7 +252,7 @@ def apply(account: Account, entry: Written) -> Effect:
 
 def fold(history: Iterable[Written]) -> tuple[Account, list[Effect]]:
     """An account after `history`, which is in canonical order, and what each operation did."""
-    account = Account()
+    account = Account(RULES)
     return account, [apply(account, entry) for entry in history if entry.operation is not None]
 
 
@@ -214,6 +263,8 @@ def cells(account: Account) -> dict[str, object]:
         "lots": dict(account.lots),
         "claims": dict(account.claims),
         "keys": dict(account.keys),
+        "jobs": dict(account.jobs),
+        "policy": account.policy,
         "spending_order": list(account.spending_order),
         "debtors": dict(account.debtors),
     }
@@ -227,6 +278,8 @@ def answers(account: Account) -> dict[str, object]:
         "lots": dict(account.lots),
         "claims": {name: account.claim(name) for name in CLAIMS},
         "keys": {name: account.key_use(name) for name in names},
+        "jobs": {name: account.job(name) for name in JOBS},
+        "policy": account.policy,
         "spending_order": list(account.spending_order),
         "debtors": dict(account.debtors),
     }

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.account import Account
-from ledger.admission import Limits, Reason, Refusal, admit
+from ledger.admission import admit
 from ledger.command import (
     CaptureUsage,
     Command,
@@ -19,10 +19,12 @@ from ledger.command import (
 )
 from ledger.ids import Key, Position, TenantId
 from ledger.posting import Outcome
+from ledger.refusal import Limits, Reason, Refusal, Terms
+from ledger.rules import Rules
 from tests.properties.histories import CLAIMS, LOTS, START_MS, amounts, cells
 
 ACME = TenantId("acme")
-LIMITS = Limits(max_lease_ms=50, max_ahead_ms=5)
+TERMS = Terms(Limits(max_lease_ms=50, max_ahead_ms=5))
 
 lots = st.sampled_from(LOTS[:4])
 claims = st.sampled_from(CLAIMS[:5])
@@ -51,12 +53,12 @@ def may_go_into_debt(command: Command) -> bool:
 
 @given(days)
 def test_what_one_region_accepts_does_what_was_asked(day: list[tuple[int, Command]]) -> None:
-    account, replica, now = Account(), Account(), START_MS
+    account, replica, now = Account(Rules()), Account(Rules()), START_MS
     for seq, (step_ms, command) in enumerate(day, start=1):
         now += step_ms
         key = Key(f"k{seq}")
         before = cells(account)
-        operation = admit(account, ACME, command, key, now, LIMITS)
+        operation = admit(account, ACME, command, key, now, TERMS)
         assert cells(account) == before
         if isinstance(operation, Refusal):
             continue
@@ -73,19 +75,19 @@ def test_what_one_region_accepts_does_what_was_asked(day: list[tuple[int, Comman
 @given(days, amounts)
 def test_a_refusal_for_lack_of_credit_is_right_to_the_unit(day: list[tuple[int, Command]], amount: int) -> None:
     """What the refusal calls available would have been accepted, and one unit more would not."""
-    account, now = Account(), START_MS
+    account, now = Account(Rules()), START_MS
     for seq, (step_ms, command) in enumerate(day, start=1):
         now += step_ms
-        operation = admit(account, ACME, command, Key(f"k{seq}"), now, LIMITS)
+        operation = admit(account, ACME, command, Key(f"k{seq}"), now, TERMS)
         if not isinstance(operation, Refusal):
             account.apply(operation, Position(now << 16, "eu", "b1", seq), Key(f"k{seq}"), None)
-    answer = admit(account, ACME, Reserve(amount, 10), Key("last"), now, LIMITS)
+    answer = admit(account, ACME, Reserve(amount, 10), Key("last"), now, TERMS)
     if isinstance(answer, Refusal):
         assert answer.reason is Reason.INSUFFICIENT_CREDIT
         available = answer.fields["available"]
         assert isinstance(available, int)
         assert available < amount
         if available > 0:
-            assert not isinstance(admit(account, ACME, Reserve(available, 10), Key("last"), now, LIMITS), Refusal)
+            assert not isinstance(admit(account, ACME, Reserve(available, 10), Key("last"), now, TERMS), Refusal)
     else:
         assert amount <= account.available(now)

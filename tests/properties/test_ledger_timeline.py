@@ -5,11 +5,13 @@ from unittest.mock import patch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.account import NOTHING, Account, Effect
+from ledger.account import Account
+from ledger.cells import NOTHING, Effect
 from ledger.ids import Position
+from ledger.operation import Transfer
 from ledger.posting import Outcome
 from ledger.timeline import Timeline
-from tests.properties.histories import Checkpoint, Written, answers, apply, cells, deliveries, fold, histories
+from tests.properties.histories import RULES, Checkpoint, Written, answers, apply, cells, deliveries, fold, histories
 
 
 def write(timeline: Timeline[Written], entry: Written) -> Effect:
@@ -33,7 +35,7 @@ def test_live_is_replay_in_every_order_of_arrival(
     delivery: tuple[list[Written], list[Written]], data: st.DataObject
 ) -> None:
     history, arrival = delivery
-    timeline: Timeline[Written] = Timeline()
+    timeline: Timeline[Written] = Timeline(RULES)
     for entry in arrival:
         receive(timeline, entry)
         if data.draw(st.booleans()):
@@ -50,7 +52,7 @@ def test_what_was_refolded_is_all_that_can_have_changed(
     delivery: tuple[list[Written], list[Written]], data: st.DataObject
 ) -> None:
     """A reader that keeps the effects it wrote, and takes the refolded ones, always knows all of them."""
-    timeline: Timeline[Written] = Timeline()
+    timeline: Timeline[Written] = Timeline(RULES)
     known: dict[Position, Effect] = {}
     for entry in delivery[1]:
         effect = receive(timeline, entry)
@@ -70,7 +72,7 @@ def test_a_burst_of_late_entries_replays_once_and_only_what_lies_behind_the_firs
 ) -> None:
     history, arrival = delivery
     early = data.draw(st.integers(0, len(arrival)))
-    timeline: Timeline[Written] = Timeline()
+    timeline: Timeline[Written] = Timeline(RULES)
     for entry in sorted(arrival[:early], key=lambda entry: entry.position):
         write(timeline, entry)
     with patch.object(Account, "apply", autospec=True, side_effect=Account.apply) as applied:
@@ -85,7 +87,7 @@ def test_a_burst_of_late_entries_replays_once_and_only_what_lies_behind_the_firs
 @given(histories(), st.integers(0, 30))
 def test_undo_restores_exactly_what_was_there_before(history: list[Written], checkpointed: int) -> None:
     past = Checkpoint()
-    account = Account(past)
+    account = Account(RULES, past)
     stable = [apply(account, entry) for entry in history[:checkpointed]]
     past.take(stable)
     for effect in stable:
@@ -103,7 +105,7 @@ def test_undoing_everything_leaves_an_empty_account(history: list[Written]) -> N
     account, effects = fold(history)
     for effect in reversed(effects):
         account.undo(effect)
-    assert cells(account) == cells(Account())
+    assert cells(account) == cells(Account(RULES))
 
 
 @given(deliveries(), st.data())
@@ -113,8 +115,8 @@ def test_checkpointing_a_stable_prefix_changes_nothing_later(
     """Some entries arrive, the first of them become stable and are dropped; so it goes on, in waves."""
     history, arrival = delivery
     past = Checkpoint()
-    dropping: Timeline[Written] = Timeline(past)
-    keeping: Timeline[Written] = Timeline()
+    dropping: Timeline[Written] = Timeline(RULES, past)
+    keeping: Timeline[Written] = Timeline(RULES)
     waiting = list(arrival)
     while waiting:
         wave = data.draw(st.integers(1, len(waiting)))
@@ -138,7 +140,7 @@ def test_checkpointing_a_stable_prefix_changes_nothing_later(
 @given(histories())
 def test_once_all_is_checkpointed_memory_holds_only_what_is_open_or_owed(history: list[Written]) -> None:
     past = Checkpoint()
-    timeline: Timeline[Written] = Timeline(past)
+    timeline: Timeline[Written] = Timeline(RULES, past)
     for entry in history:
         write(timeline, entry)
     past.take(effect for _, effect in timeline.effects())
@@ -157,9 +159,10 @@ def test_an_account_loaded_from_a_checkpoint_goes_on_as_if_it_had_never_stopped(
     before, stable = fold(history[:stopped])
     past = Checkpoint()
     past.take(stable)
-    loaded = Account(past)
+    loaded = Account(RULES, past)
     loaded.load(
         before.totals,
+        before.policy,
         before.lots.values(),
         [claim for claim in before.claims.values() if not claim.is_ended],
     )
@@ -175,12 +178,15 @@ def test_an_entry_delivered_early_never_lets_a_duplicate_keep_its_effect(
     delivery: tuple[list[Written], list[Written]],
 ) -> None:
     """Of all entries under one key, only the canonically first can have done anything, whichever arrived first."""
-    timeline: Timeline[Written] = Timeline()
+    timeline: Timeline[Written] = Timeline(RULES)
     for entry in delivery[1]:
         receive(timeline, entry)
-        seen: set[str] = set()
+        used_at: dict[str, int] = {}
         for known, effect in timeline.effects():
-            if known.key is not None and known.key in seen:
+            if known.key is None:
+                continue
+            now = known.position.now
+            if now - used_at.get(known.key, -RULES.key_lifetime_ms) >= RULES.key_lifetime_ms:
+                used_at[known.key] = now
+            elif not isinstance(known.operation, Transfer):
                 assert effect.outcome is Outcome.DUPLICATE
-            if known.key is not None:
-                seen.add(known.key)

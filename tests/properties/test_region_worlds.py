@@ -19,6 +19,7 @@ from ledger.command import (
     RevokeLot,
 )
 from ledger.ids import ClaimId, LotId, Position
+from ledger.rules import Rules
 from ledger.timeline import BEGINNING
 from node.audit import canonical_books
 from node.region import Accepted
@@ -123,7 +124,10 @@ def test_regions_converge_on_one_serial_ledger_and_lose_nothing(history: list[tu
     book = world.region("us").existing_book(TENANT, world.now)
     assert book is not None
     operations = [filed for filed in book.entries(BEGINNING, 100_000) if filed.operation is not None]
-    serial = fold(Line(filed.position, filed.operation, filed.key) for filed in operations if filed.operation)
+    serial = fold(
+        (Line(filed.position, filed.operation, filed.key) for filed in operations if filed.operation),
+        Rules().key_lifetime_ms,
+    )
     assert {name: amount for name, amount in serial.accounts.items() if amount} == canonical_books(book.account)
     effects = Counter(
         filed.key for filed, verdict in zip(operations, serial.verdicts, strict=True) if filed.key and verdict.postings

@@ -34,7 +34,7 @@ clocks = st.dictionaries(replicas, seqs, max_size=20)
 ranges = st.lists(st.integers(0, MAX_SEQ), min_size=2, max_size=2, unique=True).map(lambda pair: tuple(sorted(pair)))
 
 frames: st.SearchStrategy[Frame] = st.one_of(
-    st.builds(Hello, texts, regions, replicas, st.tuples(numbers, numbers), numbers, clocks, hlcs),
+    st.builds(Hello, texts, regions, replicas, st.tuples(numbers, numbers), texts, clocks, hlcs),
     st.builds(Have, clocks, st.dictionaries(regions, hlcs, max_size=5), hlcs),
     st.builds(Want, seqs, st.dictionaries(replicas, ranges, max_size=20)),
     st.builds(Entries, st.lists(st.binary(min_size=33, max_size=80), max_size=20), clocks, numbers),

@@ -7,26 +7,35 @@ amounts can be folded here.
 
 A claim has two heaps of such coins, what it holds and what it has used. In a heap the coins of one lot lie together, in
 the order in which the lots were first taken, and the owed ones lie last.
+
+A transfer is a line in two ledgers: `Transfer` in the giver's, `Grant` in the receiver's. The time for which a job has
+been charged is kept as it was reported, interval by interval.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import assert_never
 
-from ledger.ids import Position
+from ledger.ids import JobId, Position, usage_name
 from ledger.operation import (
     Capture,
     Debit,
     Expire,
     Grant,
+    Heartbeat,
     Hold,
     Lapse,
+    OnOverspend,
     Operation,
+    Policy,
     Refund,
     Release,
     Renew,
     Revoke,
     Settle,
+    Transfer,
+    Usage,
 )
 
 Coins = list[str | None]
@@ -64,15 +73,32 @@ class PlainClaim:
 
 
 @dataclass
-class Ledger:
-    """One tenant's books after some of its operations."""
+class PlainJob:
+    """What was said of a job."""
 
+    reserved_by: str | None = None
+    started: list[int] = field(default_factory=list)
+    seen: list[int] = field(default_factory=list)
+    finished: list[int] = field(default_factory=list)
+    reported: list[tuple[int, int]] = field(default_factory=list)
+    charged: int = 0
+    unreserved: int = 0
+
+
+@dataclass
+class Ledger:
+    """One tenant's books after some of its operations, in a cluster that remembers keys for so long (ms)."""
+
+    key_lifetime_ms: int
     accounts: dict[str, int] = field(default_factory=dict)
     grants: dict[str, Grant] = field(default_factory=dict)
     granted_at: dict[str, Position] = field(default_factory=dict)
     closed: dict[str, str] = field(default_factory=dict)
     claims: dict[str, PlainClaim] = field(default_factory=dict)
-    keys: set[str] = field(default_factory=set)
+    keys: dict[str, int] = field(default_factory=dict)
+    """When each key was used first, since it was last forgotten."""
+    jobs: dict[str, PlainJob] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
     verdicts: list[Verdict] = field(default_factory=list)
 
     def balance(self, account: str) -> int:
@@ -92,6 +118,14 @@ class Ledger:
         ]
         return sorted(live, key=self.spending_place)
 
+    def job(self, name: str) -> PlainJob:
+        """A job, heard of or not."""
+        return self.jobs.setdefault(name, PlainJob())
+
+    def remembers(self, key: str, now: int) -> bool:
+        """Whether a key was used, and not so long ago that it is forgotten."""
+        return key in self.keys and self.keys[key] + self.key_lifetime_ms > now
+
     def spending_place(self, lot: str) -> tuple[int, int, Position, str]:
         """First expiring, first out, among lots of the same priority."""
         grant = self.grants[lot]
@@ -102,9 +136,9 @@ class Ledger:
         return sum(self.remaining(lot) for lot in self.live_lots(at)) + self.balance("debt")
 
 
-def fold(lines: Iterable[Line]) -> Ledger:
+def fold(lines: Iterable[Line], key_lifetime_ms: int) -> Ledger:
     """The books after `lines`, whose order is put right first, and what each line did (`Ledger.verdicts`)."""
-    ledger = Ledger()
+    ledger = Ledger(key_lifetime_ms)
     for line in sorted(lines, key=lambda line: line.place):
         extend(ledger, line)
     return ledger
@@ -116,14 +150,15 @@ def extend(ledger: Ledger, line: Line) -> None:
 
 
 def _judge(ledger: Ledger, line: Line) -> Verdict:
+    now = line.place.hlc >> 16
     if line.key is not None:
-        if line.key in ledger.keys:
+        if not ledger.remembers(line.key, now):
+            ledger.keys[line.key] = now
+        elif not isinstance(line.operation, Transfer):
             return NOTHING
-        ledger.keys.add(line.key)
     if _names_something_taken(ledger, line.operation):
         return NOTHING
     before = dict(ledger.accounts)
-    now = line.place.hlc >> 16
     _repay(ledger, now)
     _note_debtors(ledger, line.place)
     outcome = _do(ledger, line, now)
@@ -138,6 +173,8 @@ def _names_something_taken(ledger: Ledger, operation: Operation) -> bool:
         return operation.lot in ledger.grants
     if isinstance(operation, Hold | Debit):
         return operation.claim in ledger.claims
+    if isinstance(operation, Transfer):
+        return operation.name in ledger.claims
     return False
 
 
@@ -152,6 +189,12 @@ def _do(ledger: Ledger, line: Line, now: int) -> str:
         case Hold():
             claim = PlainClaim("open", operation.lease_until)
             ledger.claims[operation.claim] = claim
+            if operation.job is not None:
+                ledger.job(operation.job).reserved_by = operation.claim
+            credit = sum(ledger.remaining(lot) for lot in ledger.live_lots(now))
+            if ledger.policy.on_overspend == OnOverspend.REVOKE and credit < operation.amount:
+                claim.state = "revoked"
+                return "revoked"
             claim.held = _spend(ledger, operation.amount, now, f"held/{operation.claim}")
             return "applied"
         case Debit():
@@ -191,6 +234,19 @@ def _do(ledger: Ledger, line: Line, now: int) -> str:
             return _close_lot(ledger, operation.lot, "expired")
         case Settle():
             return "applied"
+        case Policy():
+            ledger.policy = operation
+            return "applied"
+        case Transfer():
+            claim = PlainClaim("transferred", 0)
+            ledger.claims[operation.name] = claim
+            lasting = [lot for lot in ledger.grants if ledger.grants[lot].expires_at >= operation.expires_at]
+            claim.used = _spend(ledger, operation.amount, now, "transferred", among=lasting)
+            return "applied"
+        case Heartbeat():
+            return _heartbeat(ledger, operation)
+        case Usage():
+            return _usage(ledger, operation)
         case _:
             assert_never(operation)
 
@@ -206,14 +262,72 @@ def _capture(ledger: Ledger, capture: Capture) -> str:
     overrun = _spend(ledger, capture.amount - len(from_hold), capture.at, "used")
     claim.used = _tidy(claim.used + from_hold + overrun)
     if capture.final and was_open:
-        _give_back_held(ledger, capture.claim)
-        claim.state = "closed"
+        _close(ledger, capture.claim)
     return "applied" if was_open else "overrun"
+
+
+def _close(ledger: Ledger, claim: str) -> None:
+    _give_back_held(ledger, claim)
+    ledger.claims[claim].state = "closed"
+
+
+def _reservation_for(ledger: Ledger, named: str | None, job: str) -> str | None:
+    if named is not None and named in ledger.claims and ledger.claims[named].lease_until:
+        return named
+    return ledger.job(job).reserved_by
+
+
+def _heartbeat(ledger: Ledger, beat: Heartbeat) -> str:
+    job = ledger.job(beat.job)
+    job.seen.append(beat.at)
+    if beat.started:
+        job.started.append(beat.at)
+    reservation = _reservation_for(ledger, beat.claim, beat.job)
+    if reservation is None or not _is_open(ledger, reservation):
+        return "closed"
+    claim = ledger.claims[reservation]
+    claim.lease_until = max(claim.lease_until, beat.lease_until)
+    return "applied"
+
+
+def _usage(ledger: Ledger, usage: Usage) -> str:
+    job = ledger.job(usage.job)
+    unpaid = _not_yet_reported(job.reported, usage.start, usage.end)
+    job.reported.append((usage.start, usage.end))
+    job.seen.append(usage.end)
+    if usage.final:
+        job.finished.append(usage.end)
+    reservation = _reservation_for(ledger, usage.claim, usage.job)
+    amount = 0
+    while unpaid and amount * (usage.end - usage.start) < usage.amount * unpaid:
+        amount += 1
+    job.charged += amount
+    if reservation is None:
+        job.unreserved += amount
+    claim = reservation or usage_name(JobId(usage.job))
+    if amount:
+        return _capture(ledger, Capture(claim, amount, usage.start, usage.final))  # type: ignore[arg-type]
+    if usage.final and _is_open(ledger, claim):
+        _close(ledger, claim)
+        return "applied"
+    if unpaid:
+        return "applied"
+    return "closed" if usage.start == usage.end else "covered"
+
+
+def _not_yet_reported(reported: list[tuple[int, int]], start: int, end: int) -> int:
+    """How many milliseconds of [start, end) lie in none of the intervals: between two bounds nothing changes."""
+    bounds = sorted({start, end, *(bound for interval in reported for bound in interval if start < bound < end)})
+    free = 0
+    for begin, stop in pairwise(bounds):
+        if not any(first <= begin and stop <= last for first, last in reported):
+            free += stop - begin
+    return free
 
 
 def _refund(ledger: Ledger, refund: Refund) -> str:
     claim = ledger.claims.get(refund.claim)
-    if claim is None or not claim.used:
+    if claim is None or not claim.used or claim.state == "transferred":
         return "closed"
     for _ in range(min(refund.amount, len(claim.used))):
         if None in claim.used:
@@ -240,10 +354,10 @@ def _is_open(ledger: Ledger, claim: str) -> bool:
     return claim in ledger.claims and ledger.claims[claim].state == "open"
 
 
-def _spend(ledger: Ledger, amount: int, at: int, account: str) -> Coins:
+def _spend(ledger: Ledger, amount: int, at: int, account: str, among: list[str] | None = None) -> Coins:
     coins: Coins = []
     for _ in range(amount):
-        payers = [lot for lot in ledger.live_lots(at) if ledger.remaining(lot) > 0]
+        payers = [lot for lot in ledger.live_lots(at) if ledger.remaining(lot) > 0 and (among is None or lot in among)]
         payer = payers[0] if payers else None
         _move(ledger, "debt" if payer is None else f"lot/{payer}", account, 1)
         coins.append(payer)

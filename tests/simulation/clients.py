@@ -10,24 +10,30 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from msgspec import Struct
 
-from ledger.admission import Refusal
 from ledger.command import (
     CaptureUsage,
     Command,
     DebitUsage,
+    Estimate,
     GrantCredit,
     OnShortage,
     RefundUsage,
     ReleaseHold,
     RenewLease,
+    ReportHeartbeat,
+    ReportUsage,
     Reserve,
     RevokeLot,
+    SetPolicy,
+    TransferCredit,
 )
-from ledger.ids import ClaimId, Key, LotId, TenantId
-from ledger.operation import Debit, Grant, Hold
+from ledger.ids import ClaimId, JobId, Key, LotId, TenantId
+from ledger.operation import Debit, Grant, Hold, OnOverspend
+from ledger.pricing import Work
+from ledger.refusal import Refusal
 from node.region import Accepted
 from tests.simulation.node import Answer, SimulatedNode, Unavailable
-from tests.simulation.scenario import Ask, Intent, Scenario
+from tests.simulation.scenario import GPU, Ask, Intent, Scenario
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.trace import Trace
 
@@ -37,6 +43,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _ABOUT_CLAIMS: Final = {Ask.RENEW, Ask.CAPTURE, Ask.RELEASE, Ask.REFUND}
+
+_WITHIN_A_BATCH: Final = (Ask.HOLD, Ask.DEBIT, Ask.USAGE, Ask.RENEW, Ask.GRANT, Ask.TRANSFER, Ask.CAPTURE)
 
 _NAMES: Final = 5
 """How many names clients like so much that they meet."""
@@ -89,6 +97,9 @@ class Clientele:
                     tenant, lambda available: self._trace.note(self._scheduler.now, "client", f"reads {available}")
                 )
             return
+        if intent.ask is Ask.BATCH:
+            self._send_batch(intent, number, tenant, home)
+            return
         if intent.ask is Ask.AGAIN and self._sent:
             earlier = self._sent[intent.choice % len(self._sent)]
             self._trace.count("request repeated")
@@ -100,7 +111,7 @@ class Clientele:
             request = Request(intent.client, earlier.tenant, command, earlier.key)
         else:
             claim, where = self._one_of(self._claims.get(tenant, []), intent.choice, (ClaimId("nobody"), home))
-            command = self._command(intent, tenant, claim)
+            command = self._command(intent.ask, intent, tenant, claim)
             request = Request(intent.client, tenant, command, Key(f"k{number}"))
             self._sent.append(request)
             if intent.ask in _ABOUT_CLAIMS and intent.other % 3:
@@ -108,12 +119,30 @@ class Clientele:
                 home = where
         self._send(request, home)
 
-    def _command(self, intent: Intent, tenant: TenantId, claim: ClaimId) -> Command:
+    def _send_batch(self, intent: Intent, number: int, tenant: TenantId, home: SimulatedNode) -> None:
+        """Several requests at once: they are judged one after the other, and answered when one commit has landed."""
+        if home.region is None:
+            return
+        self._trace.count("batch")
+        requests = []
+        for index in range(2 + intent.choice % 4):
+            ask = _WITHIN_A_BATCH[(intent.other + index) % len(_WITHIN_A_BATCH)]
+            claim, _ = self._one_of(self._claims.get(tenant, []), intent.choice + index, (ClaimId("nobody"), home))
+            command = self._command(ask, intent, tenant, claim)
+            requests.append(Request(intent.client, tenant, command, Key(f"k{number}.{index}"), attempts=1))
+        self._sent += requests
+        home.submit_all(
+            [(each.tenant, each.command, each.key) for each in requests],
+            [partial(lambda each, answer: self._reply(each, answer, home), each) for each in requests],
+        )
+
+    def _command(self, ask: Ask, intent: Intent, tenant: TenantId, claim: ClaimId) -> Command:
         scenario, now = self._scenario, self._scheduler.now
         amount = 1 + intent.amount % scenario.largest_amount
         late = None if intent.other % 3 else now - intent.other % scenario.lot_ms
         lease = 1 + intent.other % scenario.lease_ms
-        match intent.ask:
+        job = JobId(f"job{intent.other % _NAMES}")
+        match ask:
             case Ask.GRANT:
                 return GrantCredit(
                     amount=2 * amount + scenario.largest_amount,
@@ -124,7 +153,11 @@ class Clientele:
                 )
             case Ask.HOLD:
                 named = ClaimId(f"claim{intent.other % _NAMES}") if intent.choice % 5 == 0 else None
-                return Reserve(amount, lease, named)
+                asked: int | Estimate = amount
+                if intent.other % 7 == 0:
+                    work = Work(GPU, 1 + intent.choice % 4, "high" if intent.choice % 3 == 0 else None)
+                    asked = Estimate(work, 30 + intent.choice % 90)
+                return Reserve(asked, lease, named, job if intent.choice % 3 else None)
             case Ask.RENEW:
                 return RenewLease(claim, lease)
             case Ask.CAPTURE:
@@ -135,11 +168,42 @@ class Clientele:
                 return RefundUsage(claim, 1 + intent.amount % 4)
             case Ask.REVOKE:
                 return RevokeLot(self._one_of(self._lots.get(tenant, []), intent.choice, LotId("nothing")))
+            case Ask.TRANSFER:
+                to = TenantId(f"t{(int(tenant[1:]) + 1 + intent.choice % 2) % scenario.tenants}")
+                expires_at = now + intent.other % scenario.lot_ms if intent.other % 3 == 0 else None
+                return TransferCredit(to, amount, expires_at, intent.choice % 2)
+            case Ask.POLICY:
+                return SetPolicy(
+                    OnOverspend.REVOKE if intent.other % 3 else OnOverspend.DEBT,
+                    2 * scenario.largest_amount if intent.choice % 3 == 0 else None,
+                    scenario.largest_amount if intent.choice % 2 else None,
+                )
+            case Ask.HEARTBEAT:
+                named = claim if intent.choice % 3 == 0 else None
+                lease_ms = lease if intent.other % 2 else None
+                return ReportHeartbeat(job, late, named, lease_ms, started=intent.choice % 2 == 0)
+            case Ask.USAGE:
+                return self._usage(intent, job, claim)
             case Ask.NONSENSE:
                 return ReleaseHold(ClaimId("nobody")) if intent.other % 2 else GrantCredit(amount, now - 1)
             case _:
                 shortage = OnShortage.DEBT if intent.choice % 3 == 0 else OnShortage.REFUSE
                 return DebitUsage(amount, late, on_shortage=shortage)
+
+    def _usage(self, intent: Intent, job: JobId, claim: ClaimId) -> ReportUsage:
+        """Some time up to now, or up to an earlier time, which may overlap with what was reported before."""
+        scenario, now = self._scenario, self._scheduler.now
+        end = now - [0, intent.choice % scenario.lease_ms, intent.choice % scenario.lot_ms][intent.other % 3]
+        lasts = intent.amount % (3 * scenario.beat)
+        final = intent.choice % 4 == 0
+        amount = 1 + intent.amount % scenario.largest_amount
+        cost: int | Work | None = amount
+        if lasts < 4 * 60_000 and intent.choice % 5 == 0:
+            cost = Work(GPU, 1 + intent.other % 3)
+        elif final and intent.other % 4 == 0:
+            cost = None
+        start = None if intent.choice % 7 == 0 else end - lasts
+        return ReportUsage(job, end, start, cost, claim if intent.other % 3 == 0 else None, final)
 
     def _one_of(self, known: list[T], choice: int, otherwise: T) -> T:
         return known[-1 - choice % min(len(known), 8)] if known else otherwise

@@ -18,12 +18,11 @@ from tests.simulation.facts import Fact, Facts
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.network import Network
 from tests.simulation.node import SimulatedNode
-from tests.simulation.scenario import Fault, Scenario
+from tests.simulation.scenario import START_MS, Fault, Scenario
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.trace import Trace
 from tests.simulation.watch import Broken, Watch
 
-START_MS: Final = 1_800_000_000_000
 _SETTLING_BEATS: Final = 30
 _LINK_SILENCE_MS: Final = 2_000
 _SILENT_BEATS: Final = 10

@@ -8,18 +8,20 @@ from collections import defaultdict
 from msgspec import Struct
 
 from ledger.ids import Position
-from ledger.operation import Compensation
+from ledger.operation import Compensation, Operation, Transfer
+from ledger.posting import Outcome
 from replication.entry import Entry, hash_of, open_sealed
 
 Dot = tuple[str, int]
 
 
 class Fact(Struct, frozen=True):
-    """One entry, with its whole vector clock."""
+    """One entry, with its whole vector clock, as it concerns one tenant: a transfer is a fact about two."""
 
     entry: Entry
     hash: bytes
     clock: dict[str, int]
+    is_receipt: bool = False
 
     @property
     def dot(self) -> Dot:
@@ -30,6 +32,41 @@ class Fact(Struct, frozen=True):
     def place(self) -> Position:
         """Its place in canonical order."""
         return self.entry.position
+
+    @property
+    def legs(self) -> tuple["Fact", ...]:
+        """The entry for each tenant that it concerns."""
+        if isinstance(self.entry.content, Transfer):
+            return self, Fact(self.entry, self.hash, self.clock, is_receipt=True)
+        return (self,)
+
+    @property
+    def tenant(self) -> str:
+        """Whom it concerns."""
+        content = self.entry.content
+        return content.to if self.is_receipt and isinstance(content, Transfer) else self.entry.tenant
+
+    @property
+    def operation(self) -> Operation:
+        """What it is in the account of this tenant."""
+        content = self.entry.content
+        assert not isinstance(content, Compensation)
+        return content.grant if self.is_receipt and isinstance(content, Transfer) else content
+
+    @property
+    def key(self) -> str | None:
+        """The idempotency key, in the account of the tenant that asked."""
+        return None if self.is_receipt else self.entry.key
+
+    @property
+    def postings(self) -> dict[str, int]:
+        """What its origin recorded for this tenant."""
+        return (self.entry.received or {}) if self.is_receipt else self.entry.postings
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of it at its origin, for this tenant."""
+        return Outcome.APPLIED if self.is_receipt else self.entry.outcome
 
     @property
     def is_operation(self) -> bool:
@@ -65,7 +102,8 @@ class Facts:
             assert entry.prev == before.hash, f"{dot} does not name the hash of the one before it"
             clock = {**before.clock, **clock}
         fact = self.by_dot[dot] = Fact(entry, digest, clock)
-        self.by_tenant[entry.tenant].append(fact)
+        for leg in fact.legs:
+            self.by_tenant[leg.tenant].append(leg)
         self.logs.add(entry.replica)
         return fact
 

@@ -14,7 +14,8 @@ from msgspec import Struct, structs
 from conflict.compensate import compensations
 from conflict.contest import Amends, Contest
 from conflict.rivals import RivalIndex
-from ledger.account import NOTHING, Account, KeyUse
+from ledger.account import Account
+from ledger.cells import NOTHING, KeyUse
 from ledger.claim import Claim, ClaimState
 from ledger.ids import Key, Position
 from ledger.lot import Lot, SpendingPlace, spending_place

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from ledger.admission import Refusal
 from ledger.command import Command
 from ledger.ids import Key, TenantId
+from ledger.refusal import Refusal
 from node.audit import AuditResult, audit
 from node.links import Links
 from node.rebuild import mark, opened
@@ -263,6 +263,20 @@ class SimulatedNode:
             book = region.books.get(tenant)
             commit = 0 if book is None else book.last_commit
         self.when_durable(commit, lambda: self._answer(answer, reply))
+
+    def submit_all(self, commands: list[tuple[TenantId, Command, Key]], replies: list[Reply]) -> None:
+        """A batch arrives: all of it is judged before anything of it is committed."""
+
+        def each_in_turn() -> None:
+            assert self.region is not None
+            commit = self.region.journal.next_commit
+            for (tenant, command, key), reply in zip(commands, replies, strict=True):
+                if self.region is not None:
+                    self._submit(tenant, command, key, reply)
+            if self.region is not None and self.region.journal.next_commit != commit:
+                raise Broken(f"{self.name} spreads a batch over several commits")
+
+        self._later(0, each_in_turn)
 
     def read(self, tenant: TenantId, reply: Callable[[Any], None]) -> None:
         """A client asks for a balance."""

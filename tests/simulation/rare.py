@@ -4,7 +4,7 @@ from typing import Final
 
 from conflict.detect import Kind
 from conflict.report import State
-from ledger.admission import Reason
+from ledger.refusal import Reason
 from node.alarms import AlarmKind
 from tests.simulation.scenario import Fault
 

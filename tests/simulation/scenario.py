@@ -5,15 +5,29 @@ Times are in ms, durations of faults in beats: a beat is the anti-entropy interv
 """
 
 from enum import StrEnum
+from fractions import Fraction
 from random import Random
 from typing import Final
 
 from msgspec import Struct
 
-from ledger.admission import Limits
+from ledger.pricing import RateCard, Rates
+from ledger.refusal import Limits, Terms
+from ledger.rules import Rules
 from node.settings import RegionSettings
 
+START_MS: Final = 1_800_000_000_000
 MOST_REGIONS: Final = 7
+DAY_MS: Final = 86_400_000
+GPU: Final = "gpu"
+RATES: Final = RateCard(
+    [
+        Rates(0, {GPU: Fraction(60)}, {"high": Fraction(3, 2)}),
+        Rates(START_MS + 30_000, {GPU: Fraction(90)}, {"high": Fraction(2)}),
+    ]
+)
+"""A credit for a GPU-minute, and soon half as much again."""
+
 NAMES: Final = ("ap-south", "ca-west", "eu-west", "me-north", "sa-east", "us-east", "us-west")
 
 
@@ -80,6 +94,12 @@ class Ask(StrEnum):
     DEBIT = "debit"
     REFUND = "refund"
     REVOKE = "revoke"
+    TRANSFER = "transfer"
+    POLICY = "policy"
+    HEARTBEAT = "heartbeat"
+    USAGE = "usage"
+    BATCH = "batch"
+    """Several of these at once."""
     READ = "read"
     AGAIN = "again"
     """An earlier request once more, in whatever region."""
@@ -137,6 +157,7 @@ class Scenario(Struct, frozen=True):
     duration: int
     settings: dict[str, int]
     limits: Limits
+    key_lifetime_ms: int
     lease_ms: int
     lot_ms: int
     largest_amount: int
@@ -151,7 +172,12 @@ class Scenario(Struct, frozen=True):
     def settings_of(self, region: str) -> RegionSettings:
         """What the node of a region is configured with."""
         return RegionSettings(
-            cluster="simulated", region=region, regions=self.regions, limits=self.limits, **self.settings
+            cluster="simulated",
+            region=region,
+            regions=self.regions,
+            terms=Terms(self.limits, RATES),
+            rules=Rules(self.key_lifetime_ms),
+            **self.settings,
         )
 
 
@@ -177,7 +203,13 @@ def draw(seed: int) -> Scenario:
         tick=max(20, beat // random.choice([2, 4, 8])),
         duration=duration,
         settings=_settings(random, beat, drift),
-        limits=Limits(max_lease_ms=40 * beat, max_ahead_ms=random.choice([0, beat, 10 * beat])),
+        limits=Limits(
+            max_lease_ms=40 * beat,
+            max_ahead_ms=random.choice([0, beat, 10 * beat]),
+            max_late_ms=random.choice([30 * beat, DAY_MS, DAY_MS]),
+            heartbeat_lease_ms=random.choice([2, 10]) * beat,
+        ),
+        key_lifetime_ms=random.choice([20 * beat, 90 * DAY_MS, 90 * DAY_MS]),
         lease_ms=beat * random.choice([1, 5, 30]),
         lot_ms=beat * random.choice([10, 60, 400]),
         largest_amount=random.choice([3, 10, 25]),
@@ -240,7 +272,10 @@ def _happenings(random: Random, beat: int, duration: int) -> tuple[Happening, ..
 def _intents(random: Random, duration: int, clients: int) -> tuple[Intent, ...]:
     weights = {
         Ask.GRANT: 3, Ask.HOLD: 10, Ask.RENEW: 3, Ask.CAPTURE: 6, Ask.RELEASE: 4, Ask.DEBIT: 8, Ask.REFUND: 3,
-        Ask.REVOKE: random.choice([0, 0.5, 3]), Ask.READ: 2, Ask.AGAIN: 3, Ask.MISUSE: 0.4, Ask.NONSENSE: 0.4,
+        Ask.REVOKE: random.choice([0, 0.5, 3]), Ask.TRANSFER: random.choice([0, 2, 5]),
+        Ask.POLICY: random.choice([0, 0.5, 2]), Ask.HEARTBEAT: random.choice([0, 3]),
+        Ask.USAGE: random.choice([0, 3, 10]), Ask.BATCH: random.choice([0, 1]),
+        Ask.READ: 2, Ask.AGAIN: 3, Ask.MISUSE: 0.4, Ask.NONSENSE: 0.4,
     }  # fmt: skip
     count = random.choice([30, 100, 250])
     bursts = [random.randrange(duration) for _ in range(random.choice([1, 4, 30]))]

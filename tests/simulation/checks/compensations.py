@@ -28,7 +28,8 @@ class Compensations(Check):
             return
         posted: defaultdict[str, int] = defaultdict(int)
         for part in content.of:
-            loser = node.facts.by_dot[part.replica, part.seq]
+            known = node.facts.by_dot[part.replica, part.seq]
+            loser = next((leg for leg in known.legs if leg.tenant == fact.tenant), known)
             self._must_be_sound(node, fact, loser)
             for account, amount in part.postings.items():
                 posted[account] += amount
@@ -36,13 +37,13 @@ class Compensations(Check):
             raise Broken(f"the postings of {fact.dot} are not the sum of its parts")
 
     def _must_be_sound(self, node: "SimulatedNode", fact: Fact, loser: Fact) -> None:
-        if loser.entry.region != fact.entry.region or loser.entry.tenant != fact.entry.tenant:
+        if loser.entry.region != fact.entry.region or loser.tenant != fact.tenant:
             raise Broken(f"{fact.dot} compensates {loser.dot}, which is not {node.name}'s to put right")
         if not fact.knew(loser) or not loser.is_operation:
             raise Broken(f"{fact.dot} compensates {loser.dot}, which it cannot know")
         rivals = (
             other
-            for other in node.facts.by_tenant[loser.entry.tenant]
+            for other in node.facts.by_tenant[loser.tenant]
             if other.is_operation and other.place < loser.place and not loser.knew(other) and fact.knew(other)
         )
         if next(rivals, None) is None:
@@ -53,7 +54,7 @@ class Compensations(Check):
             facts = cluster.held_by_all(tenant)
             posted = final_postings(facts)
             by_place = {fact.place: fact for fact in facts}
-            serial = serial_ledger(facts)
+            serial = serial_ledger(facts, cluster.scenario.key_lifetime_ms)
             for line, verdict in serial.verdicts():
                 fact = by_place[line.place]
                 if posted[fact.dot] != verdict.postings:
@@ -65,7 +66,7 @@ def final_postings(facts: list[Fact]) -> dict[tuple[str, int], dict[str, int]]:
     posted: dict[tuple[str, int], defaultdict[str, int]] = {}
     for fact in facts:
         if fact.is_operation:
-            posted[fact.dot] = defaultdict(int, fact.entry.postings)
+            posted[fact.dot] = defaultdict(int, fact.postings)
     for fact in facts:
         content = fact.entry.content
         for part in content.of if isinstance(content, Compensation) else ():

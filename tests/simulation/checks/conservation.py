@@ -14,8 +14,9 @@ class Conservation(Check):
     """Of every entry when it is applied, and of every tenant's state whenever a node has done what was due."""
 
     def applied(self, node: "SimulatedNode", fact: Fact) -> None:
-        if sum(fact.entry.postings.values()):
-            raise Broken(f"the postings of {fact.dot} do not sum to zero: {fact.entry.postings}")
+        for leg in fact.legs:
+            if sum(leg.postings.values()):
+                raise Broken(f"the postings of {fact.dot} for {leg.tenant} do not sum to zero: {leg.postings}")
 
     def seen(self, node: "SimulatedNode", book: LedgerBook, now: int) -> None:
         self._look(node, book)

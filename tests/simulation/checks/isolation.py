@@ -22,10 +22,12 @@ class TenantIsolation(Check):
         for who in [who for who in self._seen if who[0] == node.name]:
             del self._seen[who]
         assert node.region is not None
-        self._counts[node.name] = Counter(fact.entry.tenant for fact in node.facts.held_by(node.region.clock))
+        self._counts[node.name] = Counter(
+            leg.tenant for fact in node.facts.held_by(node.region.clock) for leg in fact.legs
+        )
 
     def applied(self, node: "SimulatedNode", fact: Fact) -> None:
-        self._counts[node.name][fact.entry.tenant] += 1
+        self._counts[node.name].update(leg.tenant for leg in fact.legs)
 
     def ticked(self, node: "SimulatedNode") -> None:
         assert node.region is not None

@@ -31,7 +31,7 @@ class EqualReports(Check):
             if not report.rival_count:
                 raise Broken(f"{report.id} names no rival")
         expected = _losers(cluster)
-        found = {(report.loser.replica, report.loser.seq) for report in first}
+        found = {(report.tenant, report.loser.replica, report.loser.seq) for report in first}
         if found != expected:
             raise Broken(f"reported but no conflict: {found - expected}; not reported: {expected - found}")
 
@@ -41,17 +41,17 @@ def _reports(node: "SimulatedNode") -> list[Report]:
     return list(node.region.reports(None, _END, node.now()))
 
 
-def _losers(cluster: "Cluster") -> set[tuple[str, int]]:
+def _losers(cluster: "Cluster") -> set[tuple[str, str, int]]:
     """What lost: operations that canonical order makes something else of, or for which amends were made on the way."""
-    losers: set[tuple[str, int]] = set()
+    losers: set[tuple[str, str, int]] = set()
     for tenant in list(cluster.facts.by_tenant):
         facts = cluster.held_by_all(tenant)
         by_place = {fact.place: fact for fact in facts}
-        for line, verdict in serial_ledger(facts).verdicts():
-            entry = by_place[line.place].entry
-            if (verdict.postings, verdict.outcome) != (entry.postings, entry.outcome):
-                losers.add((entry.replica, entry.seq))
+        for line, verdict in serial_ledger(facts, cluster.scenario.key_lifetime_ms).verdicts():
+            fact = by_place[line.place]
+            if (verdict.postings, verdict.outcome) != (fact.postings, fact.outcome):
+                losers.add((tenant, *fact.dot))
         for fact in facts:
             if isinstance(fact.entry.content, Compensation):
-                losers |= {(part.replica, part.seq) for part in fact.entry.content.of}
+                losers |= {(tenant, part.replica, part.seq) for part in fact.entry.content.of}
     return losers

@@ -1,10 +1,16 @@
-"""A request has at most one effect, counted over all regions: of its entries, what is posted in the end is one's."""
+"""A request has at most one effect, counted over all regions: of its entries, what is posted in the end is one's.
+
+A key is remembered for its lifetime, by the hybrid clock; used again after that, it is another request's.
+"""
 
 from collections import defaultdict
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from ledger.operation import Transfer
 from node.region import Accepted
 from tests.simulation.checks.compensations import final_postings
+from tests.simulation.facts import Fact
 from tests.simulation.watch import Broken, Check
 
 if TYPE_CHECKING:
@@ -23,14 +29,22 @@ class OneEffect(Check):
 
     def rested(self, cluster: "Cluster") -> None:
         for tenant in list(cluster.facts.by_tenant):
-            effects: defaultdict[str, list[str]] = defaultdict(list)
+            effects: defaultdict[str, list[Fact]] = defaultdict(list)
             facts = cluster.held_by_all(tenant)
             posted = final_postings(facts)
             for fact in facts:
-                if fact.entry.key is not None:
+                if fact.key is not None:
                     cluster.trace.count("request with an entry")
                     if posted[fact.dot]:
-                        effects[fact.entry.key].append(f"{fact.dot}: {posted[fact.dot]}")
-            for key, found in effects.items():
-                if len(found) > 1:
-                    raise Broken(f"the key {key} of {tenant} has more than one effect: {found}")
+                        effects[_request(fact)].append(fact)
+            for request, found in effects.items():
+                for first, then in pairwise(found):
+                    if then.place.now - first.place.now < cluster.scenario.key_lifetime_ms:
+                        raise Broken(f"{request} of {tenant} has more than one effect: {first.dot}, {then.dot}")
+                    cluster.trace.count("key used again after its lifetime")
+
+
+def _request(fact: Fact) -> str:
+    """What may have one effect in a key's lifetime: a transfer is known by its name."""
+    operation = fact.operation
+    return operation.name if isinstance(operation, Transfer) else str(fact.key)

@@ -9,10 +9,11 @@ from bisect import bisect
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from ledger.operation import Compensation
+from ledger.ids import ClaimId, JobId
+from ledger.job import Job
 from node.audit import canonical_books
 from node.book import LedgerBook
-from tests.reference.fold import Ledger, Line, Verdict, extend
+from tests.reference.fold import Ledger, Line, PlainJob, Verdict, extend
 from tests.simulation.facts import Fact
 from tests.simulation.watch import Broken, Check
 
@@ -27,9 +28,10 @@ _KEPT_EVERY: Final = 20
 class SerialLedger:
     """One tenant's operations at one node, and the serial ledger that is given them in canonical order."""
 
-    def __init__(self) -> None:
+    def __init__(self, key_lifetime_ms: int) -> None:
+        self._key_lifetime_ms = key_lifetime_ms
         self._lines: list[Line] = []
-        self._ledger = Ledger()
+        self._ledger = Ledger(key_lifetime_ms)
         self._kept: list[bytes] = []
         """Copies of the ledger, after every so many lines: counting out starts again from the last that is right."""
         self.has_changed = True
@@ -37,15 +39,13 @@ class SerialLedger:
 
     def add(self, fact: Fact) -> None:
         """One more operation, wherever it belongs."""
-        content = fact.entry.content
-        assert not isinstance(content, Compensation)
-        line = Line(fact.place, content, fact.entry.key)
+        line = Line(fact.place, fact.operation, fact.key)
         self.has_changed = True
         index = bisect(self._lines, line.place, key=lambda line: line.place)
         self._lines.insert(index, line)
         if index < len(self._ledger.verdicts):
             del self._kept[index // _KEPT_EVERY :]
-            self._ledger = pickle.loads(self._kept[-1]) if self._kept else Ledger()
+            self._ledger = pickle.loads(self._kept[-1]) if self._kept else Ledger(self._key_lifetime_ms)
 
     @property
     def ledger(self) -> Ledger:
@@ -62,9 +62,9 @@ class SerialLedger:
         return list(zip(self._lines, self.ledger.verdicts, strict=True))
 
 
-def serial_ledger(facts: list[Fact]) -> SerialLedger:
+def serial_ledger(facts: list[Fact], key_lifetime_ms: int) -> SerialLedger:
     """The serial ledger of these entries."""
-    ledger = SerialLedger()
+    ledger = SerialLedger(key_lifetime_ms)
     for fact in facts:
         if fact.is_operation:
             ledger.add(fact)
@@ -83,7 +83,8 @@ class SerialLedgers(Check):
 
     def started(self, node: "SimulatedNode") -> None:
         assert node.region is not None
-        ledgers = self._ledgers[node.name] = defaultdict(SerialLedger)
+        lifetime = node.settings.rules.key_lifetime_ms
+        ledgers = self._ledgers[node.name] = defaultdict(lambda: SerialLedger(lifetime))
         for tenant in list(node.facts.by_tenant):
             for fact in node.facts.covered(tenant, node.region.clock):
                 if fact.is_operation:
@@ -91,7 +92,8 @@ class SerialLedgers(Check):
 
     def applied(self, node: "SimulatedNode", fact: Fact) -> None:
         if fact.is_operation:
-            self.of(node, fact.entry.tenant).add(fact)
+            for leg in fact.legs:
+                self.of(node, leg.tenant).add(leg)
 
     def seen(self, node: "SimulatedNode", book: LedgerBook, now: int) -> None:
         self._compare(node, book)
@@ -130,3 +132,29 @@ class SerialLedgers(Check):
                 paid = [lot for lot, amount in funding for _ in range(amount)]
                 if paid != [coin for coin in coins if coin is not None]:
                     raise Broken(f"{node.name}: {name} of {book.tenant} is paid by {funding}, not by {coins}")
+        if book.account.policy != ledger.policy:
+            raise Broken(f"{node.name}: the policy of {book.tenant} is {book.account.policy}, not {ledger.policy}")
+        for job_name, plain_job in ledger.jobs.items():
+            self._compare_job(node, book, job_name, plain_job)
+
+    def _compare_job(self, node: "SimulatedNode", book: LedgerBook, name: str, plain: PlainJob) -> None:
+        job = book.account.job(JobId(name))
+        spans = sorted(interval for interval in plain.reported if interval[0] < interval[1])
+        covered: list[list[int]] = []
+        for start, end in spans:
+            if covered and start <= covered[-1][1]:
+                covered[-1][1] = max(covered[-1][1], end)
+            else:
+                covered.append([start, end])
+        expected = Job(
+            JobId(name),
+            ClaimId(plain.reserved_by) if plain.reserved_by is not None else None,
+            min(plain.started, default=None),
+            max(plain.seen, default=None),
+            max(plain.finished, default=None),
+            tuple((start, end) for start, end in covered),
+            plain.charged,
+            plain.unreserved,
+        )
+        if job != expected:
+            raise Broken(f"{node.name}: the job {name} of {book.tenant} is {job}; one serial ledger has {expected}")

@@ -3,7 +3,7 @@
 from conflict.detect import Kind, classify, difference, differs
 from conflict.report import LotShare, Report
 from conflict.rivals import Rivals
-from ledger.account import Effect
+from ledger.cells import Effect
 from ledger.command import OnShortage
 from ledger.ids import LotId
 from ledger.posting import Outcome

@@ -200,7 +200,7 @@ class TestItsName:
         report = overspend().the_report()
         place = Position(report.loser.hlc, "us-east", "0abc", 12)
         assert report_id(place, report.kind) == "us-east.0abc.12.overspend"
-        assert loser_in("us-east.0abc.12.overspend") == Dot("us-east/0abc", 12)
+        assert loser_in("us-east.0abc.12.overspend") == (Dot("us-east/0abc", 12), False)
 
     @pytest.mark.parametrize("name", ["", "us", "us.b.1", "us.b.1.x.y", "us.b.-1.x", "us.b.x.x", f"us.b.{'9' * 17}.x"])
     def test_anything_else_names_nothing(self, name: str) -> None:

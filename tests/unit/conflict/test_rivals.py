@@ -19,7 +19,7 @@ def places(region: str, *hlcs: int, boot: str = "b1", first_seq: int = 1) -> lis
 def loser(hlc: int, seen: VectorClock) -> Filed:
     entry = Entry(
         VERSION, "us/b1", 1, hlc, seen, TenantId("t"), None, None,
-        Release(ClaimId("c")), {}, Outcome.CLOSED, None, GENESIS,
+        Release(ClaimId("c")), {}, Outcome.CLOSED, None, None, GENESIS,
     )  # fmt: skip
     return Filed(entry, entry.position, seen, 1)
 

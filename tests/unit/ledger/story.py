@@ -1,10 +1,12 @@
 """Short words for stories about one tenant: what happens, at which millisecond, and what the books say then."""
 
-from ledger.account import Account, Effect, Past
+from ledger.account import Account
+from ledger.cells import Effect, Past
 from ledger.claim import Claim
 from ledger.ids import ClaimId, Key, LotId, Position
 from ledger.operation import Capture, Debit, Expire, Grant, Hold, Lapse, Operation, Refund, Release, Renew, Revoke
 from ledger.posting import HELD_PREFIX, LOT_PREFIX
+from ledger.rules import Rules
 
 
 def place(ms: int, seq: int = 1, region: str = "eu", boot: str = "b1", counter: int = 0) -> Position:
@@ -66,7 +68,7 @@ class Story:
     """A tenant to whom one thing happens after another."""
 
     def __init__(self, past: Past | None = None) -> None:
-        self.account = Account(past)
+        self.account = Account(Rules(), past)
         self.seq = 0
 
     def do(self, at: int, operation: Operation, key: str | None = None, request: str | None = None) -> Effect:

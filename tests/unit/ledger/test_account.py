@@ -4,12 +4,14 @@ from collections.abc import Callable
 
 import pytest
 
-from ledger.account import NOTHING, Account, Cell, KeyUse
+from ledger.account import Account
+from ledger.cells import NOTHING, Cell, KeyUse
 from ledger.claim import ClaimState
 from ledger.ids import ClaimId, Key, LotId
 from ledger.lot import LotState
 from ledger.operation import Operation, Settle
 from ledger.posting import Outcome
+from ledger.rules import Rules
 from tests.properties.histories import Checkpoint
 from tests.unit.ledger.story import (
     Story,
@@ -78,7 +80,7 @@ class TestDuplicates:
         story = Story()
         story.do(11, grant("L", 100), key="k", request="a" * 16)
         story.do(12, grant("M", 100), key="k", request="b" * 16)
-        assert story.account.key_use(Key("k")) == KeyUse("eu/b1", 1, "a" * 16)
+        assert story.account.key_use(Key("k")) == KeyUse("eu/b1", 1, "a" * 16, 11)
 
     def test_a_lot_is_given_once(self) -> None:
         story = Story()
@@ -323,7 +325,7 @@ class TestDebit:
         story.do(10, grant("L", 100))
         effect = story.do(11, debit("d", 60, at=11))
         assert effect.postings == {"lot/L": -60, "used": 60}
-        assert (story.claim("d").state, story.claim("d").is_debit) == (ClaimState.CLOSED, True)
+        assert (story.claim("d").state, story.claim("d").is_reservation) == (ClaimState.CLOSED, False)
 
     def test_a_late_debit_pays_from_lots_live_at_its_own_time(self) -> None:
         story = Story()
@@ -692,7 +694,7 @@ def checkpointed() -> tuple[Story, Checkpoint]:
 
 class TestThePast:
     def test_an_account_starts_empty(self) -> None:
-        account = Account()
+        account = Account(Rules())
         assert set(account.totals.values()) == {0}
         assert (account.available(0), account.held, account.lots, account.claims) == (0, 0, {}, {})
         assert (account.claim(ClaimId("c")), account.key_use(Key("k"))) == (None, None)
@@ -744,8 +746,10 @@ class TestThePast:
         story.do(12, grant("soon", 20, starts=50, until=300))
         story.do(13, grant("gone", 20, starts=50))
         story.do(14, revoke("gone"))
-        loaded = Account()
-        loaded.load(story.account.totals, story.account.lots.values(), story.account.claims.values())
+        loaded = Account(Rules())
+        loaded.load(
+            story.account.totals, story.account.policy, story.account.lots.values(), story.account.claims.values()
+        )
         effect = loaded.apply(Settle(), place(60, 9), None, None)
         assert effect.postings == {"lot/soon": -20, "lot/late": -10, "debt": 30}
 
@@ -781,5 +785,5 @@ class TestUndo:
         assert [(change.cell, change.id, change.old, change.new) for change in effect.changes] == [
             (Cell.LOT, "L", old, story.account.lots[LotId("L")]),
             (Cell.CLAIM, "c", None, story.claim("c")),
-            (Cell.KEY, "k", None, KeyUse("eu/b1", 2, None)),
+            (Cell.KEY, "k", None, KeyUse("eu/b1", 2, None, 11)),
         ]

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from ledger.admission import Limits, Reason, Refusal, admit
+from ledger.admission import admit
 from ledger.amount import MAX_AMOUNT, MAX_TOTAL
 from ledger.command import (
     CaptureUsage,
@@ -19,14 +19,15 @@ from ledger.command import (
     RevokeLot,
     derived_id,
 )
-from ledger.ids import ClaimId, Key, LotId, TenantId
+from ledger.ids import ClaimId, JobId, Key, LotId, TenantId
 from ledger.operation import Capture, Debit, Grant, Hold, Operation, Refund, Release, Renew, Revoke
 from ledger.posting import ISSUED, USED
+from ledger.refusal import Limits, Reason, Refusal, Terms
 from tests.unit.ledger.story import Story, capture, debit, expire, grant, hold, lapse, release, revoke
 
 ACME, KEY = TenantId("acme"), Key("k")
 DERIVED = derived_id(ACME, KEY)
-LIMITS = Limits(max_lease_ms=1_000, max_ahead_ms=50)
+TERMS = Terms(Limits(max_lease_ms=1_000, max_ahead_ms=50))
 C, D, L = ClaimId("c"), ClaimId("d"), LotId("L")
 
 
@@ -37,7 +38,7 @@ class Desk:
     story: Story = field(default_factory=Story)
 
     def ask(self, command: Command, now: int = 100) -> Operation | Refusal:
-        return admit(self.story.account, ACME, command, KEY, now, LIMITS)
+        return admit(self.story.account, ACME, command, KEY, now, TERMS)
 
     def refusal(self, command: Command, now: int = 100) -> Refusal:
         answer = self.ask(command, now)
@@ -91,7 +92,7 @@ class TestGrant:
 
 class TestReserve:
     def test_a_reservation_has_a_derived_id_and_a_lease_from_now(self, desk: Desk) -> None:
-        assert desk.ask(Reserve(30, 500, job="train")) == Hold(ClaimId(DERIVED), 30, 600, "train")
+        assert desk.ask(Reserve(30, 500, job=JobId("train"))) == Hold(ClaimId(DERIVED), 30, 600, JobId("train"))
 
     def test_a_reservation_may_name_itself(self, desk: Desk) -> None:
         assert desk.ask(Reserve(30, 500, reservation=ClaimId("mine"))) == Hold(ClaimId("mine"), 30, 600, None)

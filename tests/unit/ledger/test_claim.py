@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.claim import Claim, ClaimState, ClaimView, Funding, merge, split, sum_of
-from ledger.ids import ClaimId, LotId
+from ledger.ids import ClaimId, JobId, LotId
 from tests.unit.ledger.story import place
 
 
@@ -21,7 +21,7 @@ def claim(
     held: Funding = (), held_debt: int = 0, used: Funding = (), used_debt: int = 0, state: ClaimState = ClaimState.OPEN
 ) -> Claim:
     owes_since = place(10) if held_debt or used_debt else None
-    return Claim(ClaimId("c"), state, 100, "eu", 500, held, held_debt, used, used_debt, owes_since, "job")
+    return Claim(ClaimId("c"), state, 100, place(9), 500, held, held_debt, used, used_debt, owes_since, JobId("job"))
 
 
 def test_a_part_is_taken_from_the_front() -> None:
@@ -95,6 +95,6 @@ def test_a_view_of_one_side_shows_that_side() -> None:
     assert claim().view().funding == ()
 
 
-def test_a_claim_without_a_lease_is_a_debit() -> None:
-    assert not claim().is_debit
-    assert Claim(ClaimId("d"), ClaimState.CLOSED, 5, "eu", 0, (), 0, (), 5, place(1), None).is_debit
+def test_a_claim_without_a_lease_is_no_reservation() -> None:
+    assert claim().is_reservation
+    assert not Claim(ClaimId("d"), ClaimState.CLOSED, 5, place(1), 0, (), 0, (), 5, place(1), None).is_reservation

@@ -8,6 +8,7 @@ from ledger.command import (
     CaptureUsage,
     Command,
     DebitUsage,
+    Estimate,
     GrantCredit,
     OnShortage,
     RefundUsage,
@@ -18,12 +19,14 @@ from ledger.command import (
     derived_id,
     fingerprint,
 )
-from ledger.ids import ID_PATTERN, ClaimId, Key, LotId, TenantId
+from ledger.ids import ID_PATTERN, ClaimId, JobId, Key, LotId, TenantId
+from ledger.pricing import Work
 
 DIFFERENT: list[Command] = [
     GrantCredit(100, 900), GrantCredit(101, 900), GrantCredit(100, 901), GrantCredit(100, 900, starts_at=0),
     GrantCredit(100, 900, priority=1), GrantCredit(100, 900, lot=LotId("L")),
-    RevokeLot(LotId("L")), Reserve(100, 900), Reserve(100, 900, reservation=ClaimId("L")), Reserve(100, 900, job="L"),
+    RevokeLot(LotId("L")), Reserve(100, 900), Reserve(100, 900, reservation=ClaimId("L")),
+    Reserve(100, 900, job=JobId("L")), Reserve(Estimate(Work("L", 1), 900), 900),
     RenewLease(ClaimId("L"), 900), CaptureUsage(ClaimId("L"), 900), CaptureUsage(ClaimId("L"), 900, at=0),
     CaptureUsage(ClaimId("L"), 900, final=True), ReleaseHold(ClaimId("L")), DebitUsage(100), DebitUsage(100, at=900),
     DebitUsage(100, debit=ClaimId("L")), DebitUsage(100, on_shortage=OnShortage.DEBT), RefundUsage(ClaimId("L"), 900),
@@ -31,7 +34,7 @@ DIFFERENT: list[Command] = [
 
 
 def test_the_same_request_has_the_same_fingerprint() -> None:
-    assert fingerprint(Reserve(60, 500, job="train")) == fingerprint(Reserve(60, 500, job="train"))
+    assert fingerprint(Reserve(60, 500, job=JobId("train"))) == fingerprint(Reserve(60, 500, job=JobId("train")))
 
 
 def test_requests_that_differ_in_anything_have_different_fingerprints() -> None:

@@ -15,7 +15,7 @@ def test_totals_lots_and_holds_are_accounts(name: str) -> None:
     assert is_account(name)
 
 
-@pytest.mark.parametrize("name", ["", "lots/L", "hold/c", "Debt", "lot", "held", "transferred"])
+@pytest.mark.parametrize("name", ["", "lots/L", "hold/c", "Debt", "lot", "held", "transfer"])
 def test_nothing_else_is_an_account(name: str) -> None:
     assert not is_account(name)
 

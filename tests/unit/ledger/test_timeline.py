@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from ledger.account import NOTHING, Effect
+from ledger.cells import NOTHING, Effect
 from ledger.ids import ClaimId, Key, LotId, Position
 from ledger.operation import Operation
 from ledger.posting import Outcome
+from ledger.rules import Rules
 from ledger.timeline import BEGINNING, Timeline
 from tests.properties.histories import Checkpoint
 from tests.unit.ledger.story import debit, grant, hold, lapse, place, renew, revoke
@@ -36,7 +37,7 @@ def write(timeline: Timeline[Written], entry: Written) -> Effect:
 
 def told(*entries: Written) -> Timeline[Written]:
     """A timeline that was told of `entries` by others, in the order in which they stand here."""
-    timeline: Timeline[Written] = Timeline()
+    timeline: Timeline[Written] = Timeline(Rules())
     for entry in entries:
         timeline.insert(entry)
     return timeline
@@ -130,7 +131,7 @@ def test_nothing_may_arrive_before_what_was_checkpointed() -> None:
 
 
 def test_a_timeline_can_begin_at_a_checkpoint() -> None:
-    timeline: Timeline[Written] = Timeline(begins_after=place(20))
+    timeline: Timeline[Written] = Timeline(Rules(), begins_after=place(20))
     assert timeline.last_place == place(20)
     with pytest.raises(AssertionError):
         timeline.insert(at(20, None))
@@ -144,7 +145,7 @@ def test_dropping_nothing_changes_nothing() -> None:
 
 def test_what_was_dropped_is_still_known_through_the_past() -> None:
     past = Checkpoint()
-    timeline: Timeline[Written] = Timeline(past)
+    timeline: Timeline[Written] = Timeline(Rules(), past)
     for entry in (GRANT, at(20, debit("d", 30, at=20), key="k")):
         timeline.insert(entry)
     past.take(effect for _, _, effect in timeline.first(2))

@@ -12,9 +12,9 @@ from aiohttp import web
 from msgspec import Struct
 
 from creditmesh import wire
-from ledger.admission import Refusal
 from ledger.command import Command
 from ledger.ids import Key, TenantId
+from ledger.refusal import Refusal
 from node.alarms import Alarm
 from node.api import build_server
 from node.api.facade import RegionView

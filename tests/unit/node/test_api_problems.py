@@ -8,8 +8,8 @@ from structlog.testing import capture_logs
 
 from creditmesh import wire
 from creditmesh.wire import ProblemKind
-from ledger.admission import Reason, Refusal
 from ledger.command import Command
+from ledger.refusal import Reason, Refusal
 from node.api.facade import NothingDone, Unavailable
 from node.api.problems import TITLES, refused_by_ledger
 from tests.unit.node.in_process import HOUR, Browser, InProcessNode, browsing, config, refused

@@ -221,7 +221,7 @@ class TestRowsThatAreWrong:
         def mislead(disk: MemoryDisk) -> None:
             use = decode_key_use(row(disk, Table.KEYS, "ka"))
             assert (use.replica, use.seq) == ("eu/b1", 2)
-            put(disk, Table.KEYS, tenant_key(TENANT, "ka"), pack(["eu/b1", 3, use.request]))
+            put(disk, Table.KEYS, tenant_key(TENANT, "ka"), pack(["eu/b1", 3, use.request, use.at]))
 
         assert tampered(mislead).findings == [
             "tenant acme: the key ka does not lead to the operation that used it first"

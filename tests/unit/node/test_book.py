@@ -28,7 +28,7 @@ FAR = hlc_at(2**45)
 def from_rows(world: Regions, name: str) -> LedgerBook:
     """The book as its rows have it, without what is only in memory."""
     region = world.region(name)
-    return LedgerBook(TENANT, region._overlay, region.journal, region.clock)
+    return LedgerBook(TENANT, region.settings.rules, region._overlay, region.journal, region.clock)
 
 
 def history() -> Regions:

@@ -57,7 +57,7 @@ def test_the_defaults_are_those_of_the_region_itself() -> None:
         cluster="creditmesh",
         region="eu-west",
         regions=("ap-south", "eu-west", "us-east"),
-        limits=settings.limits,
+        terms=settings.terms,
     )
 
 
@@ -80,8 +80,8 @@ window_entries = 10
 tenants_in_memory = 11
 """
     settings = load(written(tmp_path, MINIMAL + sections)).node("a").settings
-    assert (settings.limits.max_lease_ms, settings.limits.max_ahead_ms) == (1, 2)
-    assert msgspec.structs.astuple(settings)[4:] == (3, 4, 5, 6, 7, 8, 9000, 10, 11)
+    assert (settings.terms.limits.max_lease_ms, settings.terms.limits.max_ahead_ms) == (1, 2)
+    assert msgspec.structs.astuple(settings)[5:] == (3, 4, 5, 6, 7, 8, 9000, 10, 11)
 
 
 def test_a_node_is_told_its_own_place_and_its_peers(tmp_path: Path) -> None:

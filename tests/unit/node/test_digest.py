@@ -2,6 +2,7 @@
 
 from ledger.account import Account
 from ledger.ids import TenantId
+from ledger.rules import Rules
 from node.digest import shown, tenant_digest
 from tests.regions import Regions, capture, debit, grant, reserve
 from tests.unit.ledger.story import Story
@@ -37,7 +38,7 @@ def test_anything_in_it_changes_the_digest() -> None:
         tenant_digest(TENANT, account(amount=101)),
         tenant_digest(TENANT, account(held=11)),
         tenant_digest(TENANT, account(lease=501)),
-        tenant_digest(TENANT, Account()),
+        tenant_digest(TENANT, Account(Rules())),
     }
     assert len(digests) == 7
 
@@ -48,9 +49,12 @@ def test_the_order_in_which_lots_and_claims_came_into_memory_does_not_matter() -
     first.do(20, granting("M", 100))
     first.do(30, holding("c", 10))
     first.do(40, holding("d", 20))
-    second = Account()
+    second = Account(Rules())
     second.load(
-        dict(first.account.totals), reversed(first.account.lots.values()), reversed(first.account.claims.values())
+        dict(first.account.totals),
+        first.account.policy,
+        reversed(first.account.lots.values()),
+        reversed(first.account.claims.values()),
     )
     assert list(second.lots) != list(first.account.lots)
     assert tenant_digest(TENANT, first.account) == tenant_digest(TENANT, second)

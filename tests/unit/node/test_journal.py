@@ -31,7 +31,7 @@ class Writer:
         head = self.heads.setdefault(replica, LogHead(replica))
         entry = Entry(
             VERSION, replica, head.seq + 1, 1000 + len(self.sealed), delta or {}, TenantId("t"), None, None,
-            Release(ClaimId("c")), {}, Outcome.CLOSED, None, head.hash,
+            Release(ClaimId("c")), {}, Outcome.CLOSED, None, None, head.hash,
         )  # fmt: skip
         sealed = seal(entry)
         others = head.extend(entry, hash_of(sealed))

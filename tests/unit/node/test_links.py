@@ -2,8 +2,8 @@
 
 import pytest
 
-from ledger.admission import Limits
 from ledger.ids import Key
+from ledger.refusal import Limits, Terms
 from node.alarms import AlarmKind
 from node.links import Links
 from node.region import Region
@@ -23,7 +23,7 @@ class Host:
     """One region and its links, with whatever they want sent."""
 
     def __init__(self, name: str, cluster: str = "test") -> None:
-        settings = RegionSettings(cluster=cluster, region=name, regions=NAMES, limits=Limits(10**9, 60_000))
+        settings = RegionSettings(cluster=cluster, region=name, regions=NAMES, terms=Terms(Limits(10**9, 60_000)))
         self.region = Region(settings, Overlay(MemoryDisk()), "b1", NOW)
         self.links = Links(self.region)
 

@@ -112,10 +112,10 @@ class TestADamagedRow:
     def test_a_store_of_other_rules_is_not_rebuilt(self) -> None:
         world = history("eu", "us")
         disk = disk_of(world, "eu")
-        disk.write([(Table.META, RULES_KEY, checked(Table.META, RULES_KEY, pack(2)))])
+        disk.write([(Table.META, RULES_KEY, checked(Table.META, RULES_KEY, pack("3")))])
         mark(disk.write, "why")
         rows = keys(world, "eu", Table.STATES)
-        with pytest.raises(ForeignDirectory, match="under rules 2"):
+        with pytest.raises(ForeignDirectory, match="under the rules «3»"):
             world.crash("eu")
         assert keys(world, "eu", Table.STATES) == rows
 

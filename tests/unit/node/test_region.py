@@ -2,10 +2,10 @@
 
 import pytest
 
-from ledger.admission import Reason, Refusal
 from ledger.command import OnShortage
 from ledger.ids import ClaimId, Key, LotId, TenantId
 from ledger.operation import Compensation, Content, Expire, Lapse, Settle
+from ledger.refusal import Reason, Refusal
 from ledger.timeline import BEGINNING
 from node.alarms import AlarmKind
 from node.region import Accepted
@@ -534,8 +534,11 @@ class TestTheDisk:
         world = Regions("eu")
         world.land("eu")
         disk = world.members["eu"].disk
-        disk.write([(Table.META, RULES_KEY, checked(Table.META, RULES_KEY, pack(2)))])
-        with pytest.raises(ForeignDirectory, match="written under rules 2 of the ledger, this program has rules 1"):
+        disk.write([(Table.META, RULES_KEY, checked(Table.META, RULES_KEY, pack(1)))])
+        with pytest.raises(
+            ForeignDirectory,
+            match=r"written under the rules «1» of the ledger, this node has «2, key_lifetime_ms 7776000000»",
+        ):
             world.crash("eu")
 
 

@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import pytest
 
-from ledger.account import KeyUse
+from ledger.cells import KeyUse
 from ledger.claim import Claim, ClaimState
-from ledger.ids import ClaimId, LotId, Position
+from ledger.ids import ClaimId, JobId, LotId, Position
 from ledger.lot import Lot, LotState
 from ledger.timeline import BEGINNING
 from node.store.rows import (
@@ -100,11 +100,11 @@ def test_values_come_back() -> None:
     lot = Lot(LotId("L"), 100, 40, 1, 2**53 - 1, -3, place, LotState.REVOKED)
     assert decode_lot(encode_value(lot)) == lot
     claim = Claim(
-        ClaimId("c"), ClaimState.LAPSED, 80, "eu", 500,
-        ((LotId("L"), 20),), 10, ((LotId("M"), 30), (LotId("L"), 5)), 15, place, "job",
+        ClaimId("c"), ClaimState.LAPSED, 80, place, 500,
+        ((LotId("L"), 20),), 10, ((LotId("M"), 30), (LotId("L"), 5)), 15, place, JobId("job"),
     )  # fmt: skip
     assert decode_claim(encode_value(claim)) == claim
-    for use in (KeyUse("eu/b1", 2, "0123456789abcdef"), KeyUse("eu/b1", 2, None)):
+    for use in (KeyUse("eu/b1", 2, "0123456789abcdef", 7), KeyUse("eu/b1", 2, None, 7)):
         assert decode_key_use(encode_value(use)) == use
     history = [(*place, OPERATION), (*place, COMPENSATION), (*place, REVOCATION)]
     assert decode_history(encode_value(history)) == history

@@ -19,7 +19,7 @@ from replication.log import MemoryLog
 from replication.stability import Frontier
 
 NOW = 1_700_000_000_000
-RULES = 1
+RULES = "1"
 DRIFT_MS = 10_000
 
 PACE = Pace(
@@ -39,7 +39,7 @@ def make_entry(
     """An entry that releases nothing."""
     return Entry(
         VERSION, replica, seq, hlc_at(ms) + seq, {} if seen is None else seen, TenantId("t"), None, None,
-        Release(ClaimId(claim)), {}, Outcome.CLOSED, None, prev,
+        Release(ClaimId(claim)), {}, Outcome.CLOSED, None, None, prev,
     )  # fmt: skip
 
 
@@ -96,7 +96,7 @@ class Site:
         delivery, head = self.delivery, self.delivery.own_head
         entry = Entry(
             VERSION, self.replica, head.seq + 1, self.hlc.tick(now), delivery.news, TenantId("t"), None, None,
-            Release(ClaimId(f"{self.region}-{head.seq + 1}")), {}, Outcome.CLOSED, None, head.hash,
+            Release(ClaimId(f"{self.region}-{head.seq + 1}")), {}, Outcome.CLOSED, None, None, head.hash,
         )  # fmt: skip
         sealed = seal(entry)
         self._hold(entry, sealed, delivery.append(entry, hash_of(sealed)))

@@ -25,7 +25,7 @@ from replication.codec import (
 from tests.unit.replication.sites import make_log
 
 FRAMES: list[Frame] = [
-    Hello("prod", "eu", "eu/b1", (1, 3), 7, {"eu/b1": 5, "us/b1": 2**40}, 2**60),
+    Hello("prod", "eu", "eu/b1", (1, 3), "7", {"eu/b1": 5, "us/b1": 2**40}, 2**60),
     Have({"eu/b1": 5}, {"eu": 2**60, "us": 0}, 2**60),
     Have({}, {}, 0),
     Want(1, {"eu/b1": (0, 5), "us/b1": (3, 4)}),
@@ -118,9 +118,9 @@ class TestStrictness:
     @pytest.mark.parametrize(
         "frame",
         [
-            Hello("prod", "EU", "eu/b1", (1, 1), 1, {}, 0),
-            Hello("prod", "eu", "eu", (1, 1), 1, {}, 0),
-            Hello("p" * 256, "eu", "eu/b1", (1, 1), 1, {}, 0),
+            Hello("prod", "EU", "eu/b1", (1, 1), "1", {}, 0),
+            Hello("prod", "eu", "eu", (1, 1), "1", {}, 0),
+            Hello("p" * 256, "eu", "eu/b1", (1, 1), "1", {}, 0),
             Have({"eu/b1": 0}, {}, 0),
             Have({"nobody": 1}, {}, 0),
             Have({"eu/b1": 2**53}, {}, 0),

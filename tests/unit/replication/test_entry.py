@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from ledger.claim import ClaimState, ClaimView
-from ledger.ids import ClaimId, Key, LotId, Position, TenantId
+from ledger.ids import ClaimId, JobId, Key, LotId, Position, TenantId
 from ledger.operation import Compensation, Difference, Hold
 from ledger.posting import Outcome
 from replication.clock import Dot, hlc_at
@@ -35,8 +35,8 @@ EU, US = "eu/b1", "us/b1"
 
 HOLD = Entry(
     VERSION, EU, 1, hlc_at(NOW), {US: 7}, TenantId("acme"), Key("k-1"), "0123456789abcdef",
-    Hold(ClaimId("c"), 60, NOW + 1000, "job-1"), {"lot/gold": -60, "held/c": 60}, Outcome.APPLIED,
-    ClaimView(ClaimState.OPEN, 60, 60, 0, NOW + 1000, ((LotId("gold"), 60),), 0), GENESIS,
+    Hold(ClaimId("c"), 60, NOW + 1000, JobId("job-1")), {"lot/gold": -60, "held/c": 60}, Outcome.APPLIED,
+    ClaimView(ClaimState.OPEN, 60, 60, 0, NOW + 1000, ((LotId("gold"), 60),), 0), None, GENESIS,
 )  # fmt: skip
 
 
@@ -117,7 +117,8 @@ class TestSealing:
     @pytest.mark.parametrize(
         ("field", "value"),
         [
-            (0, 2),
+            (0, 1),
+            (0, 3),
             (1, "eu"),
             (1, "EU/b1"),
             (1, "eu/b1\n"),
@@ -142,10 +143,12 @@ class TestSealing:
             (9, {"lot/gold": -0.5, "debt": 0.5}),
             (10, "wonderful"),
             (11, []),
-            (12, b""),
-            (12, bytes(31)),
-            (12, "0" * 32),
-            (12, msgpack.ExtType(1, bytes(32))),
+            (12, {}),
+            (12, {"lot/gold": 60, "issued": -60}),
+            (13, b""),
+            (13, bytes(31)),
+            (13, "0" * 32),
+            (13, msgpack.ExtType(1, bytes(32))),
         ],
     )
     def test_a_field_that_no_correct_replica_would_write_is_refused(self, field: int, value: object) -> None:

@@ -61,7 +61,7 @@ class TestHello:
             ({"region": "eu", "replica": "eu/b7"}, Reason.NOT_A_PEER),
             ({"replica": "ap/b1"}, Reason.NOT_A_PEER),
             ({"versions": (2, 9)}, Reason.VERSIONS_DIFFER),
-            ({"rules": 2}, Reason.RULES_DIFFER),
+            ({"rules": "2"}, Reason.RULES_DIFFER),
         ],
     )
     def test_who_does_not_belong_is_told_so_and_left(self, changes: dict[str, object], reason: Reason) -> None:
@@ -74,7 +74,7 @@ class TestHello:
 
     @pytest.mark.parametrize(
         ("changes", "kind"),
-        [({"cluster": "another"}, AlarmKind.WRONG_CLUSTER), ({"rules": 2}, AlarmKind.RULES_DIFFER)],
+        [({"cluster": "another"}, AlarmKind.WRONG_CLUSTER), ({"rules": "2"}, AlarmKind.RULES_DIFFER)],
     )
     def test_what_an_operator_must_look_at_is_an_alarm(self, changes: dict[str, object], kind: AlarmKind) -> None:
         eu, us = Site("eu", REGIONS), Site("us", REGIONS)
