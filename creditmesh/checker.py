@@ -72,7 +72,8 @@ class Log:
             self.doubled.append(dot)
             return
         self._follow_chain(dot, entry)
-        if sum(entry.postings.values()):
+        received = entry.received or {}
+        if sum(entry.postings.values()) or sum(received.values()):
             self.broken.append(f"the postings of {shown(dot)} do not sum to zero")
         self.kept[dot] = Kept(
             entry.tenant, entry.key, entry.kind, entry.body.get("amount"), dict(entry.postings), entry.hash
@@ -80,9 +81,14 @@ class Log:
         if entry.key is not None:
             self.by_key.setdefault((entry.tenant, entry.key), []).append(dot)
         self.debt[entry.tenant] = self.debt.get(entry.tenant, 0) + entry.postings.get(DEBT, 0)
+        if received:
+            to = entry.body["to"]
+            self.debt[to] = self.debt.get(to, 0) + received.get(DEBT, 0)
         if entry.kind == COMPENSATION:
             for replica, seq, postings in entry.body["of"]:
-                if (compensated := self.kept.get(Dot(replica, seq))) is not None:
+                compensated = self.kept.get(Dot(replica, seq))
+                # Of a transfer, `net` is what it comes to for the tenant that gave.
+                if compensated is not None and compensated.tenant == entry.tenant:
                     _add(compensated.net, postings)
 
     def _follow_chain(self, dot: Dot, entry: wire.ExportedEntry) -> None:

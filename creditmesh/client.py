@@ -115,6 +115,24 @@ class AsyncClient:
         """Closes a lot; what remains of it is gone."""
         return await self._write(_of(tenant, "grants", lot, "revoke"), wire.RevokeRequest(), wire.RevokeReply, key)
 
+    async def transfer(
+        self,
+        tenant: str,
+        to: str,
+        amount: int,
+        *,
+        expires_at: int | None = None,
+        priority: int = 0,
+        key: str | None = None,
+    ) -> Accepted[wire.TransferReply]:
+        """Gives credit to another tenant, who gets a lot that expires with the first that pays, or at `expires_at`.
+
+        Raises:
+            InsufficientCredit: more than is available in lots that last as long.
+        """
+        body = wire.TransferRequest(to=to, amount=amount, expires_at=expires_at, priority=priority)
+        return await self._write(_of(tenant, "transfers"), body, wire.TransferReply, key)
+
     async def lots(self, tenant: str, *, clock: str | None = None) -> wire.LotsReply:
         """All lots of a tenant. `clock`: answer only when caught up to this token, as in all reads below."""
         return await self._read(_of(tenant, "lots"), wire.LotsReply, clock=clock)
@@ -123,10 +141,29 @@ class AsyncClient:
         """What a tenant can spend, holds, has used and owes."""
         return await self._read(_of(tenant, "balance"), wire.BalanceReply, clock=clock)
 
+    # --- the tenant's rules --------------------------------------------------------------------------------------
+
+    async def set_policy(
+        self,
+        tenant: str,
+        *,
+        on_overspend: wire.OnOverspend = wire.OnOverspend.DEBT,
+        max_held: int | None = None,
+        debt_limit: int | None = None,
+        key: str | None = None,
+    ) -> Accepted[wire.PolicyReply]:
+        """Sets the tenant's rules, all of them: what is left out has its default."""
+        body = wire.PolicyRequest(on_overspend=on_overspend, max_held=max_held, debt_limit=debt_limit)
+        return await self._write(_of(tenant, "policy"), body, wire.PolicyReply, key, method="PUT")
+
+    async def policy(self, tenant: str, *, clock: str | None = None) -> wire.PolicyView:
+        """The tenant's rules, and how they came to be."""
+        return await self._read(_of(tenant, "policy"), wire.PolicyView, clock=clock)
+
     # --- reservations --------------------------------------------------------------------------------------------
 
     def reservation(
-        self, tenant: str, amount: int, *, lease_ms: int, job: str | None = None, key: str | None = None
+        self, tenant: str, amount: int | wire.Estimate, *, lease_ms: int, job: str | None = None, key: str | None = None
     ) -> Lease:
         """A reservation for an ``async with`` block: renewed in the background, released at its end."""
         return Lease(self, tenant, amount, lease_ms=lease_ms, job=job, key=key, monotonic=self._monotonic)
@@ -134,19 +171,19 @@ class AsyncClient:
     async def reserve(
         self,
         tenant: str,
-        amount: int,
+        amount: int | wire.Estimate,
         *,
         lease_ms: int,
         reservation: str | None = None,
         job: str | None = None,
         key: str | None = None,
     ) -> Accepted[wire.ReservationReply]:
-        """Sets credit aside for `lease_ms`.
+        """Sets credit aside for `lease_ms`: an amount, or what the rate card makes of an estimate.
 
         Raises:
             InsufficientCredit: more than is available.
         """
-        body = wire.ReserveRequest(amount=amount, lease_ms=lease_ms, reservation=reservation, job=job)
+        body = wire.ReserveRequest(**_asked(amount), lease_ms=lease_ms, reservation=reservation, job=job)
         return await self._write(_of(tenant, "reservations"), body, wire.ReservationReply, key)
 
     async def renew(
@@ -202,6 +239,27 @@ class AsyncClient:
         """A page of a tenant's reservations."""
         query = wire.ReservationsQuery(state=state, after=after, limit=limit)
         return await self._read(_of(tenant, "reservations"), wire.ReservationsReply, query, clock=clock)
+
+    async def quote(self, tenant: str, amount: int | wire.Estimate, *, clock: str | None = None) -> wire.QuoteReply:
+        """What a reservation would cost and what would be left; holds nothing."""
+        headers = {} if clock is None else {wire.CREDIT_CLOCK: clock}
+        return await self._send(_of(tenant, "quotes"), wire.QuoteRequest(**_asked(amount)), wire.QuoteReply, headers)
+
+    # --- many at once --------------------------------------------------------------------------------------------
+
+    async def report(self, events: Sequence[wire.UsageEvent | Mapping[str, Any]]) -> wire.UsageEventsReply:
+        """Tells what jobs did: up to 10,000 events, each accepted or refused by itself (see the results).
+
+        CloudEvents are told as mappings. Safe to repeat, in any region: an event counts once, by its id.
+        """
+        return await self._send("/v1/usage-events", list(events), wire.UsageEventsReply)
+
+    async def batch(self, operations: Sequence[wire.BatchOperation | Mapping[str, Any]]) -> wire.BatchReply:
+        """Up to 10,000 operations of any tenants, each with its own key and its own result; atomic for none.
+
+        Safe to repeat, in any region: every operation has its own key.
+        """
+        return await self._send("/v1/batch", {"operations": list(operations)}, wire.BatchReply)
 
     # --- usage without a reservation, and credit back ------------------------------------------------------------
 
@@ -270,7 +328,7 @@ class AsyncClient:
 
     async def audit(self) -> wire.AuditReply:
         """Has the first endpoint check its hash chains and its books."""
-        return await self._read("/v1/audit", wire.AuditReply, only=self._first)
+        return await self._read("/v1/audit", wire.AuditReply, only=self._first, takes_long=True)
 
     async def health(self) -> wire.HealthReply:
         """Whether the first endpoint's process answers."""
@@ -327,10 +385,12 @@ class AsyncClient:
     def _first(self) -> Endpoint:
         return self._transport.endpoints[0]
 
-    async def _write(self, path: str, body: wire.Request, reply: type[R], key: str | None) -> Accepted[R]:
+    async def _write(
+        self, path: str, body: wire.Request, reply: type[R], key: str | None, method: str = "POST"
+    ) -> Accepted[R]:
         key = key or self._new_key()
         headers = {**JSON_BODY, wire.IDEMPOTENCY_KEY: key}
-        answer = await self._transport.call("POST", path, body=msgspec.json.encode(body), headers=headers)
+        answer = await self._transport.call(method, path, body=msgspec.json.encode(body), headers=headers)
         return Accepted(
             reply=_decode(answer.body, reply),
             key=key,
@@ -349,10 +409,24 @@ class AsyncClient:
         *,
         clock: str | None = None,
         only: Endpoint | None = None,
+        takes_long: bool = False,
     ) -> R:
         headers = {} if clock is None else {wire.CREDIT_CLOCK: clock}
-        answer = await self._transport.call("GET", path, headers=headers, query=_query(query), only=only)
+        answer = await self._transport.call(
+            "GET", path, headers=headers, query=_query(query), only=only, takes_long=takes_long
+        )
         return _decode(answer.body, reply)
+
+    async def _send(self, path: str, body: Any, reply: type[R], headers: Mapping[str, str] | None = None) -> R:
+        """What has no key of its own: it changes nothing, or each part of it has a key."""
+        answer = await self._transport.call(
+            "POST", path, body=msgspec.json.encode(body), headers={**JSON_BODY, **(headers or {})}, takes_long=True
+        )
+        return _decode(answer.body, reply)
+
+
+def _asked(amount: int | wire.Estimate) -> dict[str, Any]:
+    return {"amount": amount} if isinstance(amount, int) else {"estimate": amount}
 
 
 def _of(tenant: str, *rest: str) -> str:

@@ -43,12 +43,20 @@ class InsufficientCredit(ApiError):
     """402: more than is available; ``problem`` says what is available, owed and held, and when the next lot starts."""
 
 
+class DebtLimit(ApiError):
+    """402: a debit into a debt of more than the tenant's policy allows (``problem.debt_limit``)."""
+
+
+class HeldLimit(ApiError):
+    """409: with this reservation more would be held than the tenant's policy allows (``problem.max_held``)."""
+
+
 class NotFound(ApiError):
     """404: no such tenant, lot, claim or conflict in this region's knowledge."""
 
 
 class ReservationEnded(ApiError):
-    """409: the reservation is closed, lapsed or revoked (``problem.state``)."""
+    """409: the reservation is closed, lapsed or revoked (``problem.state``), and why it is (``problem.conflict``)."""
 
 
 class LotClosed(ApiError):
@@ -91,6 +99,8 @@ class LeaseLost(CreditmeshError):
 BY_KIND: Final[dict[str, type[ApiError]]] = {
     ProblemKind.INVALID_REQUEST: Invalid,
     ProblemKind.INSUFFICIENT_CREDIT: InsufficientCredit,
+    ProblemKind.DEBT_LIMIT: DebtLimit,
+    ProblemKind.HELD_LIMIT: HeldLimit,
     ProblemKind.NOT_FOUND: NotFound,
     ProblemKind.RESERVATION_ENDED: ReservationEnded,
     ProblemKind.LOT_CLOSED: LotClosed,

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from creditmesh.errors import CreditmeshError, LeaseLost, NotFound, ReservationEnded, Unavailable
-from creditmesh.wire.credit import Reservation, ReservationReply, ReservationState
+from creditmesh.wire.credit import Estimate, Reservation, ReservationReply, ReservationState
 
 if TYPE_CHECKING:
     from creditmesh.client import Accepted, AsyncClient
@@ -27,7 +27,7 @@ class Lease:
         self,
         client: "AsyncClient",
         tenant: str,
-        amount: int,
+        amount: int | Estimate,
         *,
         lease_ms: int,
         job: str | None,

@@ -35,6 +35,8 @@ class Retry:
     first_pause_s: float = 0.05
     longest_pause_s: float = 2.0
     attempt_timeout_s: float = 10.0
+    long_timeout_s: float = 900.0
+    """For an attempt at what reads all there is, such as an audit: asking again would only begin it again."""
 
     def pause_s(self, failures: int, rng: random.Random) -> float:
         """A pause after so many failures: anything up to a bound that doubles, so that clients do not come in step."""
@@ -119,6 +121,10 @@ class Transport:
         """For one attempt, from connecting to the last byte."""
         return aiohttp.ClientTimeout(total=self.retry.attempt_timeout_s)
 
+    @property
+    def _long_timeout(self) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(total=self.retry.long_timeout_s, connect=self.retry.attempt_timeout_s)
+
     async def call(
         self,
         method: str,
@@ -128,8 +134,9 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
         only: Endpoint | None = None,
+        takes_long: bool = False,
     ) -> Answer:
-        """The answer to a request; `only` asks that endpoint and no other.
+        """The answer to a request; `only` asks that endpoint and no other, `takes_long` waits for it for as long.
 
         Raises:
             ApiError: a node refused.
@@ -137,9 +144,12 @@ class Transport:
         """
         maybe_accepted = False
         failures = 0
+        within = self._long_timeout if takes_long else self.attempt_timeout
         while True:
             endpoint = only or self._choose()
-            outcome = await self._attempt(endpoint, method, path, body, headers or {}, query or {}, failures + 1)
+            outcome = await self._attempt(
+                endpoint, method, path, body, headers or {}, query or {}, within, failures + 1
+            )
             if isinstance(outcome, Answer):
                 endpoint.avoid_until = endpoint.not_before = 0.0
                 if outcome.status < 400:
@@ -171,12 +181,13 @@ class Transport:
         body: bytes | None,
         headers: Mapping[str, str],
         query: Mapping[str, str],
+        within: aiohttp.ClientTimeout,
         number: int,
     ) -> Answer | Failure:
         url = endpoint.url(path, query)
         try:
             async with self.session.request(
-                method, url, data=body, headers=headers, timeout=self.attempt_timeout, allow_redirects=False
+                method, url, data=body, headers=headers, timeout=within, allow_redirects=False
             ) as response:
                 content = await response.read()
         except aiohttp.ClientConnectorError as error:

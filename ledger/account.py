@@ -104,12 +104,17 @@ class Account(Cells):
             case Hold() | Renew() | Capture() | Release() | Lapse() | Debit() | Refund() | Transfer():
                 return operation.claim
             case Heartbeat() | Usage():
-                name = self._reservation_of(self.job(operation.job) or Job(operation.job), operation.claim)
+                name = self.reservation_of(self.job(operation.job) or Job(operation.job), operation.claim)
                 return usage_name(operation.job) if name is None and isinstance(operation, Usage) else name
             case Grant() | Revoke() | Expire() | Settle() | Policy():
                 return None
             case _:
                 assert_never(operation)
+
+    def reservation_of(self, job: Job, named: ClaimId | None) -> ClaimId | None:
+        """The reservation that a report names, if there is one, or else the last that was made for the job."""
+        claim = self.claim(named) if named is not None else None
+        return claim.id if claim is not None and claim.is_reservation else job.claim
 
     # -- applying ---------------------------------------------------------------------------------------------------
 
@@ -282,7 +287,7 @@ class Account(Cells):
         if usage.amount - self.totals[DEBT] > MAX_FOLDED:
             return Outcome.CLOSED, None
         job = self.job(usage.job) or Job(usage.job)
-        name = self._reservation_of(job, usage.claim) or usage_name(usage.job)
+        name = self.reservation_of(job, usage.claim) or usage_name(usage.job)
         covered, fresh_ms = cover(job.covered, usage.start, usage.end)
         amount = share(usage.amount, fresh_ms, usage.end - usage.start) if fresh_ms else 0
         reserved = name != usage_name(usage.job)
@@ -299,13 +304,8 @@ class Account(Cells):
     def _heartbeat(self, beat: Heartbeat) -> tuple[Outcome, Claim | None]:
         job = self.job(beat.job) or Job(beat.job)
         self._set_job(job.seen(beat.at, started=beat.started))
-        name = self._reservation_of(job, beat.claim)
+        name = self.reservation_of(job, beat.claim)
         return self._extend(self.claim(name) if name is not None else None, beat.lease_until)
-
-    def _reservation_of(self, job: Job, named: ClaimId | None) -> ClaimId | None:
-        """The reservation that a report names, if there is one, or else the last that was made for the job."""
-        claim = self.claim(named) if named is not None else None
-        return claim.id if claim is not None and claim.is_reservation else job.claim
 
     def _release(self, release: Release) -> tuple[Outcome, Claim | None]:
         claim = self.claim(release.claim)

@@ -121,14 +121,14 @@ class ReportHeartbeat(Struct, frozen=True, gc=False, tag="heartbeat"):
 
 
 class ReportUsage(Struct, frozen=True, gc=False, tag="usage"):
-    """A job ran from ``start`` (None: when it was reported to have started) until ``end``.
+    """A job ran from ``start`` (None: when it was reported to have started) until ``end`` (None: now).
 
     ``cost`` is what the whole of it costs, or what ran; None: nothing more is to be charged, which only a ``final``
     report may say.
     """
 
     job: JobId
-    end: int
+    end: int | None = None
     start: int | None = None
     cost: int | Work | None = None
     reservation: ClaimId | None = None

@@ -27,10 +27,11 @@ def heartbeat(account: Account, command: ReportHeartbeat, now: int, limits: Limi
     lease_ms = limits.heartbeat_lease_ms if command.lease_ms is None else command.lease_ms
     if lease_ms > limits.max_lease_ms:
         return invalid("lease_ms", f"must be at most {limits.max_lease_ms}")
+    job = account.job(command.job) or Job(command.job)
     return (
         _no_reservation(account, command.reservation)
         or _before_the_tenant(account, at, "at")
-        or Heartbeat(command.job, command.reservation, at, at + lease_ms, command.started)
+        or Heartbeat(command.job, _reservation(account, job, command.reservation), at, at + lease_ms, command.started)
     )
 
 
@@ -61,8 +62,13 @@ def usage(account: Account, command: ReportUsage, now: int, terms: Terms) -> Usa
         _no_reservation(account, command.reservation)
         or _before_the_tenant(account, start, "start")
         or too_much_used(account, amount)
-        or Usage(command.job, command.reservation, start, end, amount, command.final)
+        or Usage(command.job, _reservation(account, job, command.reservation), start, end, amount, command.final)
     )
+
+
+def _reservation(account: Account, job: Job, named: ClaimId | None) -> ClaimId | None:
+    """The reservation that a report goes to, as far as this node knows; one that it does not know stays as named."""
+    return account.reservation_of(job, named) or named
 
 
 def _cost(command: ReportUsage, start: int, end: int, terms: Terms) -> int | Refusal:

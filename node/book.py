@@ -18,7 +18,7 @@ from ledger.claim import Claim
 from ledger.ids import ClaimId, JobId, Key, Position, TenantId
 from ledger.job import Job
 from ledger.operation import Compensation, Policy, Revoke
-from ledger.posting import DEBT, TOTALS
+from ledger.posting import DEBT, TOTALS, Outcome
 from ledger.rules import Rules
 from ledger.timeline import BEGINNING, Timeline
 from node.store.errors import DamagedRows
@@ -46,6 +46,7 @@ from node.store.rows import (
     history_key,
     job_key,
     pack,
+    place_of,
     read,
     tenant_key,
 )
@@ -205,6 +206,23 @@ class LedgerBook:
                 if len(found) == limit:
                     return found
         return found + list(self.timeline.entries_between(after, limit - len(found)))
+
+    def policies(self, at_most: int) -> list[tuple[Filed, Policy]]:
+        """The entries that set the tenant's rules, and the rules, the latest first."""
+        recent = [
+            (filed, filed.operation)
+            for filed, effect in self.timeline.effects()
+            if isinstance(filed.operation, Policy) and effect.outcome is Outcome.APPLIED
+        ]
+        found = recent[: -at_most - 1 : -1]
+        prefix = tenant_key(self.tenant)
+        if len(found) < at_most:
+            rows = self._overlay.scan(Table.POLICIES, prefix, after_prefix(prefix), at_most - len(found), reverse=True)
+            found += [
+                (self._found(place_of(key.removeprefix(prefix))), read(decode_policy, Table.POLICIES, key, value))
+                for key, value in rows
+            ]
+        return found
 
     def report(self, contest: Contest) -> Report:
         """The report of a contest as it stands."""

@@ -8,6 +8,8 @@ import ipaddress
 import re
 import tomllib
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
@@ -16,7 +18,9 @@ from msgspec import Meta, Struct
 
 from ledger.amount import MAX_TIME_MS
 from ledger.ids import REGION_PATTERN
+from ledger.pricing import RateCard, Rates
 from ledger.refusal import Limits, Terms
+from ledger.rules import Rules
 from node.settings import RegionSettings
 from replication.codec import MAX_FRAME_BYTES, MAX_PAGE_ENTRIES, MAX_REGIONS
 
@@ -26,6 +30,13 @@ MIB: Final = 1 << 20
 Name = Annotated[str, Meta(pattern=REGION_PATTERN)]
 Interval = Annotated[int, Meta(ge=1, le=DAY_MS)]
 Count = Annotated[int, Meta(ge=1)]
+GpuType = Annotated[str, Meta(min_length=1, max_length=64)]
+Rate = Annotated[int, Meta(ge=0, le=10**12)] | Annotated[str, Meta(pattern=r"^[0-9]{1,12}(\.[0-9]{1,9})?$")]
+"""What is exact: an integer, or a decimal number as text. A TOML float is neither."""
+
+
+class Moment(int):
+    """A time in ms, which the file says as a date, as a time with its offset, or as a number."""
 
 
 class ConfigError(Exception):
@@ -55,9 +66,26 @@ class LimitsSection(Section, frozen=True, kw_only=True):
     """``[limits]``: what a node takes from a client."""
 
     body_bytes: Annotated[int, Meta(ge=1024, le=64 * MIB)] = MIB
+    batch_bytes: Annotated[int, Meta(ge=1024, le=256 * MIB)] = 16 * MIB
     max_lease_ms: Annotated[int, Meta(ge=1, le=31 * DAY_MS)] = 31 * DAY_MS
     max_ahead_ms: Annotated[int, Meta(ge=0, le=MAX_TIME_MS)] = 60_000
+    max_late_ms: Annotated[int, Meta(ge=0, le=MAX_TIME_MS)] = 35 * DAY_MS
+    heartbeat_lease_ms: Annotated[int, Meta(ge=1, le=31 * DAY_MS)] = 600_000
     clock_wait_ms: Annotated[int, Meta(ge=0, le=60_000)] = 2_000
+
+
+class RulesSection(Section, frozen=True, kw_only=True):
+    """``[rules]``: what all regions must fold by alike, for as long as the cluster lives."""
+
+    key_lifetime_ms: Annotated[int, Meta(ge=1, le=MAX_TIME_MS)] = 90 * DAY_MS
+
+
+class RatesSection(Section, frozen=True, kw_only=True, omit_defaults=True):
+    """``[[rates]]``: what GPU time costs from a time on."""
+
+    since: Moment | None = None
+    gpu_hour: Annotated[dict[GpuType, Rate], Meta(min_length=1)]
+    multiplier: dict[GpuType, Rate] = {}
 
 
 class TimingSection(Section, frozen=True, kw_only=True):
@@ -103,6 +131,8 @@ class _File(Section, frozen=True, kw_only=True):
     cluster: ClusterSection
     region: Annotated[list[RegionSection], Meta(min_length=1, max_length=MAX_REGIONS)]
     limits: LimitsSection = LimitsSection()
+    rules: RulesSection = RulesSection()
+    rates: list[RatesSection] = []
     timing: TimingSection = TimingSection()
     replication: ReplicationSection = ReplicationSection()
     store: StoreSection = StoreSection()
@@ -136,6 +166,8 @@ class NodeConfig(Struct, frozen=True, kw_only=True):
     region: RegionConfig
     peers: tuple[RegionConfig, ...]
     limits: LimitsSection
+    rules: RulesSection
+    rates: RateCard
     timing: TimingSection
     replication: ReplicationSection
     store: StoreSection
@@ -149,7 +181,16 @@ class NodeConfig(Struct, frozen=True, kw_only=True):
             cluster=self.cluster,
             region=self.region.name,
             regions=tuple(sorted((self.region.name, *(peer.name for peer in self.peers)))),
-            terms=Terms(Limits(max_lease_ms=self.limits.max_lease_ms, max_ahead_ms=self.limits.max_ahead_ms)),
+            terms=Terms(
+                Limits(
+                    max_lease_ms=self.limits.max_lease_ms,
+                    max_ahead_ms=self.limits.max_ahead_ms,
+                    max_late_ms=self.limits.max_late_ms,
+                    heartbeat_lease_ms=self.limits.heartbeat_lease_ms,
+                ),
+                self.rates,
+            ),
+            rules=Rules(key_lifetime_ms=self.rules.key_lifetime_ms),
             settle_after_ms=self.timing.settle_after_ms,
             settle_at_most_ms=self.timing.settle_at_most_ms,
             checkpoint_after_ms=self.timing.checkpoint_after_ms,
@@ -167,6 +208,7 @@ class ClusterConfig(Struct, frozen=True, kw_only=True):
 
     path: Path
     regions: tuple[RegionConfig, ...]
+    rates: RateCard
     file: _File
 
     def node(self, region: str) -> NodeConfig:
@@ -181,6 +223,8 @@ class ClusterConfig(Struct, frozen=True, kw_only=True):
             region=own,
             peers=tuple(known for known in self.regions if known is not own),
             limits=file.limits,
+            rules=file.rules,
+            rates=self.rates,
             timing=file.timing,
             replication=file.replication,
             store=file.store,
@@ -202,12 +246,14 @@ def load(path: Path, data: Path | None = None) -> ClusterConfig:
         raise ConfigError(f"{path}: timing.settle_at_most_ms: must be at least timing.settle_after_ms")
     if file.store.max_map_bytes < file.store.map_bytes:
         raise ConfigError(f"{path}: store.max_map_bytes: must be at least store.map_bytes")
-    return ClusterConfig(path=path, regions=regions, file=file)
+    if file.limits.batch_bytes < file.limits.body_bytes:
+        raise ConfigError(f"{path}: limits.batch_bytes: must be at least limits.body_bytes")
+    return ClusterConfig(path=path, regions=regions, rates=_rate_card(path, file.rates), file=file)
 
 
 def _read(path: Path) -> _File:
     try:
-        return msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File)
+        return msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File, dec_hook=_moment)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
@@ -252,6 +298,35 @@ def _region(path: Path, index: int, section: RegionSection, data: Path | None) -
         peer_listen=address("peer_listen", section.peer_listen),
         data=place.resolve(),
     )
+
+
+def _rate_card(path: Path, sections: list[RatesSection]) -> RateCard:
+    rates = [Rates(section.since or 0, *_exact(section)) for section in sections]
+    begins = [each.since for each in rates]
+    for index, since in enumerate(begins):
+        if since in begins[:index]:
+            raise ConfigError(f"{path}: rates[{index}].since: the same time as rates[{begins.index(since)}].since")
+    return RateCard(rates)
+
+
+def _exact(section: RatesSection) -> tuple[dict[str, Fraction], dict[str, Fraction]]:
+    per_gpu_hour = {gpu_type: Fraction(rate) for gpu_type, rate in section.gpu_hour.items()}
+    return per_gpu_hour, {name: Fraction(rate) for name, rate in section.multiplier.items()}
+
+
+def _moment(_: type, given: object) -> Moment:
+    """What TOML has for a time. Raises ValueError."""
+    match given:
+        case datetime(tzinfo=None):
+            raise ValueError("must say its offset from UTC, such as a Z at its end")
+        case datetime():
+            return Moment(round(given.timestamp() * 1000))
+        case date():
+            return Moment(round(datetime(given.year, given.month, given.day, tzinfo=UTC).timestamp() * 1000))
+        case int() if 0 <= given <= MAX_TIME_MS and given is not True and given is not False:
+            return Moment(given)
+        case _:
+            raise ValueError("must be a date, a time with its offset from UTC, or milliseconds since the epoch")
 
 
 def parse_address(text: str) -> Address:

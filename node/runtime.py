@@ -12,8 +12,8 @@ is on disk.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final, TypeVar
 
 import structlog
@@ -23,7 +23,7 @@ from ledger.command import Command
 from ledger.ids import Key, TenantId
 from ledger.refusal import Refusal
 from node.alarms import Alarm, AlarmKind
-from node.api.facade import NothingDone, Unavailable
+from node.api.facade import Asked, NothingDone, Unavailable
 from node.audit import AuditResult, audit
 from node.book import LedgerBook
 from node.clock import WallClock
@@ -39,6 +39,7 @@ from replication.filed import Filed
 
 TICK_SECONDS: Final = 0.02
 _FREE_CHECK_SECONDS: Final = 1.0
+_JUDGED_AT_ONCE: Final = 100
 _EXPORTED_AT_ONCE: Final = 200
 _EXPORTED_BYTES_AT_ONCE: Final = 256 * 1024
 
@@ -92,6 +93,7 @@ class Committer:
         self._loop = asyncio.get_running_loop()
         self._busy = False
         self._kicked = False
+        self._is_held = False
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._begun_at = 0.0
         self.failure: asyncio.Future[Exception] = self._loop.create_future()
@@ -121,9 +123,19 @@ class Committer:
 
     def kick(self) -> None:
         """Commit what there is, after whatever else is ready to run has joined the batch."""
-        if not self._kicked and not self._busy:
+        if not self._kicked and not self._busy and not self._is_held:
             self._kicked = True
             self._loop.call_soon(self._commit)
+
+    @asynccontextmanager
+    async def holding(self) -> AsyncIterator[None]:
+        """Let nothing go to the disk meanwhile, so that all that joins the open batch lands in one commit."""
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+            self.kick()
 
     def fail(self, error: Exception) -> None:
         """Stop for good: nobody is told anything but why."""
@@ -139,7 +151,7 @@ class Committer:
 
     def _commit(self) -> None:
         self._kicked = False
-        if self._busy or self.failure.done():
+        if self._busy or self._is_held or self.failure.done():
             return
         count = self._region.journal.open_count
         try:
@@ -202,6 +214,7 @@ class Node:
         self._fresh: list[bytes] = []
         self._is_push_due = False
         self._damage_told = (0, 0)
+        self._batching = asyncio.Lock()
         self._ticking: asyncio.Task[None] | None = None
         self.committer.on_durable = self._became_durable
 
@@ -288,6 +301,28 @@ class Node:
             # A refusal tells of the tenant's state: let none of it be such as a crash could take back.
             await self.committer.durable(book.last_commit)
         return outcome
+
+    async def submit_all(self, asked: Sequence[Asked]) -> list[Accepted | Refusal | NothingDone]:
+        """Judge commands one after the other, and return when the one commit that holds them is durable.
+
+        Other requests are served in between; theirs join the same commit. Raises `Unavailable`.
+        """
+        answers: list[Accepted | Refusal | NothingDone] = []
+        # One batch at a time, or batches that overlap could keep the disk waiting for ever.
+        async with self._batching, self.committer.holding():
+            for number, (tenant, command, key) in enumerate(asked, 1):
+                if self.committer.failure.done() or self._low_on_disk:
+                    raise Unavailable("; ".join(self.not_ready()))
+                try:
+                    answers.append(self.region.submit(tenant, command, key, self.wall_ms()))
+                except DamagedEntry as error:
+                    answers.append(NothingDone(_waits_for(error)))
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is the end
+                    raise self._stopped_by(error) from None
+                if number % _JUDGED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+        await self._all_durable()
+        return answers
 
     # -- reads ------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ class ConflictKind(StrEnum):
     KEY_MISMATCH = "key_mismatch"
     REVOKED = "revoked"
     LEASE = "lease"
+    OVERLAP = "overlap"
     REFUND = "refund"
     REALLOCATED = "reallocated"
 
@@ -82,6 +83,7 @@ class Conflict(Reply, frozen=True, kw_only=True):
     """The report of one operation whose canonical effect is not what its origin recorded."""
 
     id: str
+    """The loser's entry and the kind; with `.received` behind it where a transfer lost in the receiver's account."""
     kind: ConflictKind
     state: ConflictState
     tenant: str

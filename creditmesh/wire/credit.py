@@ -4,26 +4,35 @@ Paths are under ``/v1/tenants/{tenant}``. A request that names no time means the
 """
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta
 
 from creditmesh.wire.field import (
+    DAY_MS,
     MAX_AMOUNT,
     Amount,
     Behind,
     ClockToken,
+    GpuCount,
+    GpuType,
     Id,
     JobName,
     LeaseMillis,
     Millis,
+    NewId,
     PageLimit,
     PageReply,
     Priority,
     ReadReply,
     Reply,
     Request,
+    Tenant,
+    WorkClass,
 )
+
+MAX_SECONDS: Final = 3_660 * DAY_MS // 1000
+"""Ten years."""
 
 # --- credit in ---------------------------------------------------------------------------------------------------
 
@@ -36,7 +45,7 @@ class GrantRequest(Request, frozen=True, kw_only=True):
     starts_at: Millis | None = None
     """Null: now."""
     priority: Priority = 0
-    lot: Id | None = None
+    lot: NewId | None = None
     """Null: derived from tenant and idempotency key."""
 
     def __post_init__(self) -> None:
@@ -120,15 +129,37 @@ class ReservationState(StrEnum):
     REVOKED = "revoked"
 
 
-class ReserveRequest(Request, frozen=True, kw_only=True):
+class Estimate(Request, frozen=True, kw_only=True):
+    """Work that is to be done, priced by the rate card from now on: GPUs × time × rate × multiplier, rounded up."""
+
+    gpu_type: GpuType
+    gpus: GpuCount
+    seconds: Annotated[int, Meta(ge=1, le=MAX_SECONDS)]
+    priority: WorkClass | None = None
+    """The class of work, whose multiplier counts; null: none."""
+
+
+class AmountOrEstimate(Request, frozen=True, kw_only=True):
+    """How much: an amount of credit, or the work that it is for."""
+
+    amount: Amount | None = None
+    estimate: Estimate | None = None
+
+    def __post_init__(self) -> None:
+        if self.amount is None and self.estimate is None:
+            raise ValueError("amount is required unless there is an estimate")
+        if self.amount is not None and self.estimate is not None:
+            raise ValueError("estimate must stand in the place of an amount, not beside one")
+
+
+class ReserveRequest(AmountOrEstimate, frozen=True, kw_only=True):
     """``POST reservations``: set credit aside until it is captured, released, or the lease ends."""
 
-    amount: Amount
     lease_ms: LeaseMillis
-    reservation: Id | None = None
+    reservation: NewId | None = None
     """Null: derived from tenant and idempotency key."""
     job: JobName | None = None
-    """The scheduler's own name for the work: carried, never interpreted."""
+    """The scheduler's own name for the work, by which usage events find the reservation."""
 
 
 class RenewRequest(Request, frozen=True, kw_only=True):
@@ -190,6 +221,8 @@ class ReservationRecord(Reservation, frozen=True, kw_only=True):
     """A reservation as it stands."""
 
     job: str | None
+    conflict: str | None
+    """Of one that is revoked: the conflict that says why."""
 
 
 class ReservationView(ReservationRecord, frozen=True, kw_only=True):
@@ -229,7 +262,7 @@ class DebitRequest(Request, frozen=True, kw_only=True):
 
     amount: Amount
     at: Millis | None = None
-    debit: Id | None = None
+    debit: NewId | None = None
     """Null: derived from tenant and idempotency key."""
     on_shortage: OnShortage = OnShortage.REFUSE
 
@@ -249,7 +282,7 @@ class RefundRequest(Request, frozen=True, kw_only=True):
     """``POST refunds``: part of what a reservation or debit used goes back to the lots that paid for it."""
 
     claim: Id
-    """A reservation or a debit."""
+    """A reservation, a debit, or what a job used that nothing was reserved for."""
     amount: Amount
     at: Millis | None = None
 
@@ -263,3 +296,53 @@ class RefundReply(Reply, frozen=True, kw_only=True):
     funding: list[FundingPart]
     debt: int
     region: str
+
+
+# --- to another tenant -------------------------------------------------------------------------------------------
+
+
+class TransferRequest(Request, frozen=True, kw_only=True):
+    """``POST transfers``: give credit to another tenant, who gets a lot. Only lots that last as long pay for it."""
+
+    to: Tenant
+    amount: Amount
+    expires_at: Millis | None = None
+    """When the other tenant's lot expires; null: with the first of the lots that would pay."""
+    priority: Priority = 0
+    """Of the other tenant's lot."""
+
+
+class TransferReply(Reply, frozen=True, kw_only=True):
+    """201: the transfer, which is the name of a claim here and of a lot there."""
+
+    transfer: str
+    to: str
+    amount: int
+    starts_at: int
+    expires_at: int
+    priority: int
+    funding: list[FundingPart]
+    debt: int
+    region: str
+
+
+# --- what it would cost ------------------------------------------------------------------------------------------
+
+
+class QuoteRequest(AmountOrEstimate, frozen=True, kw_only=True):
+    """``POST quotes``: what a reservation would cost, and what would be left. Nothing is held."""
+
+
+class QuoteReply(ReadReply, frozen=True, kw_only=True):
+    """200: what a reservation would come to if it were made now."""
+
+    tenant: str
+    amount: int
+    available: int
+    available_after: int
+    held: int
+    held_after: int
+    accepted: bool
+    """Whether the reservation would be accepted."""
+    refusal: str | None
+    """If not, why: the last part of the problem's type, ``insufficient-credit`` or ``held-limit``."""

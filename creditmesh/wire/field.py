@@ -23,10 +23,18 @@ Priority = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1, description="the lot w
 PageLimit = Annotated[int, Meta(ge=1, le=MAX_PAGE)]
 
 Tenant = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}\Z")]
-Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}\Z")]
+Id = Annotated[str, Meta(pattern=r"^~?[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}\Z")]
+"""What a lot or a claim can be called; with a ``~`` in front: a name that the store has made."""
+
+NewId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}\Z")]
+"""What a client may call a lot or a claim that it makes."""
+
 Key = Annotated[str, Meta(pattern=r"^[!-~]{1,255}\Z")]
 Region = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
 JobName = Annotated[str, Meta(min_length=1, max_length=255)]
+GpuType = Annotated[str, Meta(min_length=1, max_length=64, description="a type of GPU that has a price")]
+GpuCount = Annotated[int, Meta(ge=1, le=1_000_000)]
+WorkClass = Annotated[str, Meta(min_length=1, max_length=64, description="a class of work that has a multiplier")]
 
 ClockToken = Annotated[
     str, Meta(description="a clock token, as replies say it", extra_json_schema={"format": "clock-token"})

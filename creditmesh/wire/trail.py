@@ -20,8 +20,8 @@ class ExportedEntry(Reply, frozen=True, kw_only=True):
     """The origin's vector clock, this entry included."""
     tenant: str
     kind: str
-    """The operation (grant, hold, renew, capture, release, lapse, debit, refund, revoke, expire, settle), or
-    ``compensation``."""
+    """The operation (grant, hold, renew, capture, release, lapse, debit, refund, revoke, expire, settle, policy,
+    transfer, heartbeat, usage), or ``compensation``."""
     key: str | None
     request: str | None
     """Fingerprint of the client's request: the same key with another one is refused."""
@@ -30,6 +30,8 @@ class ExportedEntry(Reply, frozen=True, kw_only=True):
     outcome: str
     result: dict[str, Any] | None
     """The claim after the operation; a retry's reply is made from it."""
+    received: dict[str, int] | None
+    """Of a transfer: what was posted for the tenant that got it, ``body.to``; ``postings`` are the giver's."""
     prev: str
     """Hex: hash of the entry before this one in the same log."""
     hash: str

@@ -37,8 +37,9 @@ class Chaos:
 
     def routes(self) -> Iterator[Route]:
         """All of them."""
-        yield _route("POST", "/v1/chaos/links", wire.LinkRequest, self.set_link, ProblemKind.NOT_FOUND)
-        yield _route("PUT", "/v1/chaos/clock", wire.ClockRequest, self.set_clock)
+        most = self._node.config.limits.body_bytes
+        yield _route("POST", "/v1/chaos/links", wire.LinkRequest, self.set_link, most, ProblemKind.NOT_FOUND)
+        yield _route("PUT", "/v1/chaos/clock", wire.ClockRequest, self.set_clock, most)
 
     def set_link(self, asked: wire.LinkRequest) -> wire.LinkReply:
         """Cut or open the link to a peer, as a partition would. Served only where the node was told to."""
@@ -61,6 +62,7 @@ def _route(
     path: str,
     request_type: type[RequestT],
     carry_out: Callable[[RequestT], wire.Reply],
+    most: int,
     *refusals: ProblemKind,
 ) -> Route:
     about = Description(
@@ -69,16 +71,16 @@ def _route(
         body=request_type,
         refusals=(*_REFUSED, *refusals),
     )
-    return Route(method, path, _handler(request_type, carry_out), about)
+    return Route(method, path, _handler(request_type, carry_out, most), about)
 
 
-def _handler(request_type: type[RequestT], carry_out: Callable[[RequestT], wire.Reply]) -> Handler:
+def _handler(request_type: type[RequestT], carry_out: Callable[[RequestT], wire.Reply], most: int) -> Handler:
     decode = Body(request_type).decode
 
     async def handle(request: web.BaseRequest, _: tuple[str, ...], query: str) -> web.Response:
         if query:
             raise invalid("query", "must be empty: a write takes no parameters")
-        content = await read_body(request)
+        content = await read_body(request, most)
         asked = decode(content, is_msgpack(request.headers) if content else False)
         return web.Response(body=_json(carry_out(asked)), headers={"Content-Type": JSON})
 

@@ -19,6 +19,13 @@ from node.api.router import Handler
 NDJSON: Final = "application/x-ndjson"
 
 
+class Many(Struct, frozen=True):
+    """A body that is one of several kinds of thing, or a list of up to `most` of them."""
+
+    kinds: tuple[type[wire.Request], ...]
+    most: int
+
+
 class Description(Struct, frozen=True, kw_only=True):
     """One route: what it is for, what it takes, what it replies, what it refuses."""
 
@@ -30,7 +37,9 @@ class Description(Struct, frozen=True, kw_only=True):
     """In which forms the reply comes, and the body is taken."""
     reply_headers: tuple[str, ...] = ()
     query: type[wire.Request] | None = None
-    body: type[wire.Request] | None = None
+    body: type[wire.Request] | Many | None = None
+    body_media: tuple[str, ...] | None = None
+    """None: those of the reply."""
     takes_key: bool = False
     """Whether it is a write, and so must have an idempotency key."""
     takes_clock: bool = False

@@ -22,6 +22,9 @@ from replication.filed import Filed
 
 T = TypeVar("T")
 
+Asked = tuple[TenantId, Command, Key]
+"""One command of a batch."""
+
 
 class Unavailable(Exception):
     """The node cannot do what was asked of it; says why. A write may or may not be on disk all the same."""
@@ -234,6 +237,13 @@ class Node(Protocol):
 
     async def submit(self, tenant: TenantId, command: Command, key: Key) -> Accepted | Refusal:
         """Judge a command; what stands is durable when this returns. Raises `Unavailable`."""
+        ...
+
+    async def submit_all(self, asked: Sequence[Asked]) -> list[Accepted | Refusal | NothingDone]:
+        """Judge commands in order, each by itself; what stands is durable, in one commit, when this returns.
+
+        Raises `Unavailable`.
+        """
         ...
 
     async def read(self, tenant: TenantId, render: Callable[[LedgerBook], T]) -> T | None:

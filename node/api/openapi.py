@@ -16,7 +16,7 @@ from aiohttp import web
 
 from creditmesh import wire
 from creditmesh.wire import PROBLEM_JSON, STATUS, ProblemKind
-from node.api.description import NDJSON, Description, Route
+from node.api.description import NDJSON, Description, Many, Route
 from node.api.problems import RETRY_AFTER_S, TITLES
 from node.api.requests import JSON
 from node.api.router import RULES
@@ -71,7 +71,7 @@ def document(routes: Iterable[Route]) -> Schema:
     types = [
         kind
         for route in routes
-        for kind in (route.about.body, route.about.reply, route.about.unready)
+        for kind in (*_bodies(route.about), route.about.reply, route.about.unready)
         if kind is not None
     ]
     paths = {path: dict(_operations(list(found), routes)) for path, found in groupby(routes, key=attrgetter("path"))}
@@ -125,11 +125,30 @@ def _operation(route: Route, routes: list[Route]) -> Schema:
     if rest.strip():
         operation["description"] = rest.strip()
     if about.body is not None:
+        schemas = msgspec.json.schema_components(_bodies(about))[1]
         operation["requestBody"] = {
-            "required": bool(msgspec.json.schema_components([about.body])[1][about.body.__name__]["required"]),
-            "content": {media: {"schema": reference(about.body.__name__)} for media in about.media},
+            "required": all(schemas[kind.__name__]["required"] for kind in _bodies(about)),
+            "content": {media: {"schema": _body_schema(about.body)} for media in about.body_media or about.media},
         }
     return operation
+
+
+def _bodies(about: Description) -> tuple[type[wire.Request], ...]:
+    """The types that a body may have."""
+    match about.body:
+        case None:
+            return ()
+        case Many(kinds):
+            return kinds
+        case kind:
+            return (kind,)
+
+
+def _body_schema(body: type[wire.Request] | Many) -> Schema:
+    if not isinstance(body, Many):
+        return reference(body.__name__)
+    one = [reference(kind.__name__) for kind in body.kinds]
+    return {"oneOf": [*one, {"type": "array", "items": {"oneOf": one}, "minItems": 1, "maxItems": body.most}]}
 
 
 # -- parameters --------------------------------------------------------------------------------------------------

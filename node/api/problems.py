@@ -5,7 +5,7 @@ The types are URNs, ``urn:creditmesh:problem:<kind>``, and each kind has one HTT
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
@@ -104,13 +104,12 @@ def refused_by_ledger(refusal: Refusal) -> Refused:
     return Refused(ProblemKind(refusal.reason.value), refusal.detail, refusal.fields)
 
 
-def problem_response(refused: Refused, region: str) -> web.Response:
+def problem_document(refused: Refused, region: str) -> dict[str, Any]:
     """The document. Fields without a value are left out."""
-    status = wire.STATUS[refused.kind]
-    document = {
+    return {
         "type": wire.problem_type(refused.kind),
         "title": TITLES[refused.kind],
-        "status": status,
+        "status": wire.STATUS[refused.kind],
         "detail": _sayable(refused.detail),
         "region": region,
         **{
@@ -119,9 +118,13 @@ def problem_response(refused: Refused, region: str) -> web.Response:
             if value is not None
         },
     }
-    return web.Response(
-        body=_encode(document), status=status, headers={"Content-Type": wire.PROBLEM_JSON, **refused.headers}
-    )
+
+
+def problem_response(refused: Refused, region: str) -> web.Response:
+    """The answer that is the document."""
+    document = problem_document(refused, region)
+    headers = {"Content-Type": wire.PROBLEM_JSON, **refused.headers}
+    return web.Response(body=_encode(document), status=document["status"], headers=headers)
 
 
 def _sayable(text: str) -> str:

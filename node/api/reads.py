@@ -28,6 +28,8 @@ from replication.entry import hash_of, seal
 MAX_LOOKED_AT: Final = 2_000
 """Claims that one request for a page looks at, so that a filter that finds nothing does not hold up the node."""
 
+MAX_POLICIES: Final = 100
+
 _ROWS_AT_ONCE: Final = 100
 
 T = TypeVar("T")
@@ -97,6 +99,7 @@ class TenantReads:
         yield read_route(node, f"{tenant}/balance", NoParameters, self.balance, unknown)
         yield read_route(node, f"{tenant}/reservations", wire.ReservationsQuery, self.reservations, unknown)
         yield read_route(node, f"{tenant}/reservations/{{reservation}}", NoParameters, self.reservation, unknown)
+        yield read_route(node, f"{tenant}/policy", NoParameters, self.policy, unknown)
         yield read_route(node, f"{tenant}/entries", wire.EntriesQuery, self.entries, unknown)
 
     async def _read(self, tenant: str, render: Callable[[LedgerBook], T]) -> T:
@@ -157,6 +160,19 @@ class TenantReads:
         return wire.ReservationsReply(
             reservations=page, has_more=has_more, next=last if has_more else None, **said_of_itself(self._node)
         )
+
+    async def policy(self, ids: tuple[str, ...], _: NoParameters) -> wire.PolicyView:
+        """The tenant's rules, and how they came to be."""
+
+        def render(book: LedgerBook) -> wire.PolicyView:
+            return wire.PolicyView(
+                tenant=book.tenant,
+                policy=wire.Policy(**replies.policy_fields(book.account.policy)),
+                history=[replies.policy_change(filed, policy) for filed, policy in book.policies(MAX_POLICIES)],
+                **said_of_itself(self._node),
+            )
+
+        return await self._read(ids[0], render)
 
     async def entries(self, ids: tuple[str, ...], asked: wire.EntriesQuery) -> wire.EntriesReply:
         """A page of the tenant's log entries, in canonical order."""

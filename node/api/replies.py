@@ -4,20 +4,34 @@ A write's reply is a function of its entry, so a retry gets the same one, in whi
 ``region``, which names the region that answers, may differ.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from conflict.report import Party, Report, kind_of
+from conflict.detect import Kind
+from conflict.report import Party, Report, kind_of, report_id
 from creditmesh import wire
 from creditmesh.wire import MAX_AMOUNT
 from ledger.account import Account
 from ledger.claim import Claim, ClaimState, ClaimView, Funding
 from ledger.ids import TenantId
 from ledger.lot import Lot, LotState, spending_place
-from ledger.operation import Capture, Debit, Grant, Hold, Refund, Release, Renew, Revoke
-from ledger.posting import DEBT, REVOKED, USED
+from ledger.operation import (
+    Capture,
+    Debit,
+    Grant,
+    Heartbeat,
+    Hold,
+    Policy,
+    Refund,
+    Release,
+    Renew,
+    Revoke,
+    Transfer,
+    Usage,
+)
+from ledger.posting import DEBT, REVOKED, USED, Outcome
 from node.api.facade import ClusterState, Lag, PeerState
 from replication.filed import Filed
 
@@ -25,6 +39,7 @@ _STATES: Final = {
     ClaimState.OPEN: wire.ReservationState.OPEN,
     ClaimState.CLOSED: wire.ReservationState.CLOSED,
     ClaimState.LAPSED: wire.ReservationState.LAPSED,
+    ClaimState.REVOKED: wire.ReservationState.REVOKED,
 }
 
 # -- of writes: from the entry -----------------------------------------------------------------------------------
@@ -110,6 +125,76 @@ def refund_reply(filed: Filed, region: str) -> wire.RefundReply:
     )
 
 
+def transfer_reply(filed: Filed, region: str) -> wire.TransferReply:
+    """The transfer."""
+    transfer, view = filed.entry.content, filed.entry.result
+    if not isinstance(transfer, Transfer) or view is None:
+        raise OtherEntry
+    return wire.TransferReply(
+        transfer=transfer.name,
+        to=transfer.to,
+        amount=transfer.amount,
+        starts_at=transfer.starts_at,
+        expires_at=transfer.expires_at,
+        priority=transfer.priority,
+        funding=_funding(view.funding),
+        debt=view.debt,
+        region=region,
+    )
+
+
+def policy_reply(filed: Filed, region: str) -> wire.PolicyReply:
+    """The rules that were set."""
+    policy = filed.entry.content
+    if not isinstance(policy, Policy):
+        raise OtherEntry
+    return wire.PolicyReply(**policy_fields(policy), since=filed.position.now, region=region)
+
+
+def policy_fields(policy: Policy) -> dict[str, Any]:
+    """What `wire.Policy` says of a tenant's rules."""
+    return {
+        "on_overspend": wire.OnOverspend(policy.on_overspend.value),
+        "max_held": policy.max_held,
+        "debt_limit": policy.debt_limit,
+    }
+
+
+def event_result(filed: Filed, event: str, *, replayed: bool) -> wire.EventResult:
+    """What became of a usage event."""
+    entry = filed.entry
+    operation, view = entry.content, entry.result
+    if not isinstance(operation, Usage | Heartbeat):
+        raise OtherEntry
+    return wire.EventResult(
+        id=event,
+        status=wire.EventStatus.DUPLICATE if replayed else wire.EventStatus.ACCEPTED,
+        entry=f"{entry.replica}:{entry.seq}",
+        charged=entry.postings.get(USED, 0) if isinstance(operation, Usage) else None,
+        debt=view.debt if view is not None else None,
+        held=view.held if view is not None else None,
+        lease_until=view.lease_until or None if view is not None else None,
+        state=_STATES[view.state].value if view is not None else None,
+        flags=list(_flags(filed)),
+    )
+
+
+def _flags(filed: Filed) -> Iterator[wire.EventFlag]:
+    operation, view, outcome = filed.entry.content, filed.entry.result, filed.entry.outcome
+    charged = filed.entry.postings.get(USED, 0)
+    if view is None or not view.amount:
+        # A claim for which nothing was ever reserved is what usage without a reservation makes.
+        yield wire.EventFlag.UNRESERVED
+    elif outcome in (Outcome.OVERRUN, Outcome.CLOSED):
+        yield wire.EventFlag.ENDED
+    elif charged and view.captured > view.amount:
+        yield wire.EventFlag.OVERRUN
+    if outcome is Outcome.COVERED:
+        yield wire.EventFlag.COVERED
+    elif isinstance(operation, Usage) and charged < operation.amount:
+        yield wire.EventFlag.PARTLY_COVERED
+
+
 def _funding(funding: Funding) -> list[wire.FundingPart]:
     return [wire.FundingPart(lot=lot, amount=amount) for lot, amount in funding]
 
@@ -169,6 +254,12 @@ def _lot(lot: Lot) -> wire.Lot:
     )
 
 
+def policy_change(filed: Filed, policy: Policy) -> wire.PolicyChange:
+    """Rules that were set once."""
+    replica, seq = filed.dot
+    return wire.PolicyChange(**policy_fields(policy), since=filed.position.now, entry=f"{replica}:{seq}")
+
+
 def reservation_fields(tenant: TenantId, claim: Claim) -> dict[str, Any]:
     """What `wire.ReservationRecord` says of a reservation."""
     view = claim.view()
@@ -183,6 +274,7 @@ def reservation_fields(tenant: TenantId, claim: Claim) -> dict[str, Any]:
         "funding": _funding(view.funding),
         "debt": view.debt,
         "job": claim.job,
+        "conflict": report_id(claim.made, Kind.REVOKED) if claim.state is ClaimState.REVOKED else None,
     }
 
 
@@ -217,6 +309,7 @@ def exported(filed: Filed, digest: bytes) -> wire.ExportedEntry:
         postings=entry.postings,
         outcome=entry.outcome,
         result=None if entry.result is None else _result(entry.result),
+        received=entry.received,
         prev=entry.prev.hex(),
         hash=digest.hex(),
     )

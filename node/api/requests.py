@@ -5,6 +5,7 @@ Whatever is wrong is refused with the field, header or parameter and the rule th
 
 import json
 import re
+from collections.abc import Callable, Collection
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import parse_qsl
 
@@ -27,6 +28,7 @@ _MAX_PARAMETERS: Final = 32
 
 Headers = CIMultiDictProxy[str]
 RequestT = TypeVar("RequestT", bound=wire.Request)
+ItemT = TypeVar("ItemT")
 
 
 # -- idempotency key ---------------------------------------------------------------------------------------------
@@ -56,19 +58,23 @@ def idempotency_key(headers: Headers) -> Key:
 # -- media types -------------------------------------------------------------------------------------------------
 
 
-def is_msgpack(headers: Headers) -> bool:
-    """Whether the body is msgpack, and not JSON. Raises `Refused` (415) for anything else."""
+def is_msgpack(headers: Headers, also_json: Collection[str] = ()) -> bool:
+    """Whether the body is msgpack, and not JSON or, under another name, `also_json`.
+
+    Raises `Refused` (415) for anything else.
+    """
     if "Content-Encoding" in headers:
         raise _unsupported("Content-Encoding", "bodies are taken as they are, not compressed")
     given = headers.get("Content-Type", JSON)
     if given == JSON:
         return False
     media_type = given.partition(";")[0].strip().lower()
-    if media_type == JSON:
+    if media_type == JSON or media_type in also_json:
         return False
     if media_type in _MSGPACK_NAMES:
         return True
-    raise _unsupported("Content-Type", f"a body is {JSON} or {MSGPACK}, not {media_type}")
+    names = " or ".join((JSON, *also_json, MSGPACK))
+    raise _unsupported("Content-Type", f"a body is {names}, not {media_type}")
 
 
 def _unsupported(field: str, detail: str) -> Refused:
@@ -129,9 +135,95 @@ class Body(Generic[RequestT]):
         except msgspec.ValidationError as error:
             raise fault(error, "body") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise invalid("body", f"is not {'msgpack' if packed else 'JSON'}: {error}") from None
+            raise _undecodable(error, packed) from None
 
 
+class Items:
+    """Reads bodies of many things, each by itself: one that is wrong spoils none of the others.
+
+    A body is a list, or a single thing, or, with a `name`, an object whose only field has the list.
+    """
+
+    __slots__ = ("_most", "_name")
+
+    def __init__(self, most: int, name: str | None = None) -> None:
+        self._most = most
+        self._name = name
+
+    def decode(self, content: bytes, *, packed: bool) -> tuple[list[msgspec.Raw], bool]:
+        """The things, undecoded, and whether it is a single one without a list. Raises `Refused` for anything else."""
+        items, fields = (_msgpack_items, _msgpack_fields) if packed else (_json_items, _json_fields)
+        try:
+            if self._name is None:
+                if _is_object(content, packed):
+                    return [msgspec.Raw(content)], True
+                found = items(content)
+            else:
+                found = self._named(fields(content), items)
+        except msgspec.ValidationError as error:
+            raise fault(error, "body") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise _undecodable(error, packed) from None
+        if not 1 <= len(found) <= self._most:
+            raise invalid(self._name or "body", f"must be a list of 1 to {self._most}")
+        return found, False
+
+    def _named(
+        self, given: dict[str, msgspec.Raw], items: Callable[[bytes | msgspec.Raw], list[msgspec.Raw]]
+    ) -> list[msgspec.Raw]:
+        assert self._name is not None
+        for field in given:
+            if field != self._name:
+                raise invalid(field[:_MOST_QUOTED], _KEY_RULES["contains unknown"])
+        if self._name not in given:
+            raise invalid(self._name, _KEY_RULES["missing required"])
+        try:
+            return items(given[self._name])
+        except msgspec.ValidationError as error:
+            raise fault(error, self._name) from None
+
+
+class Item(Generic[ItemT]):
+    """Reads one of many."""
+
+    __slots__ = ("_json", "_msgpack", "_what")
+
+    def __init__(self, item_type: type[ItemT], what: str) -> None:
+        self._json = msgspec.json.Decoder(item_type).decode
+        self._msgpack = msgspec.msgpack.Decoder(item_type).decode
+        self._what = what
+
+    def decode(self, item: msgspec.Raw, *, packed: bool) -> ItemT:
+        """The thing. Raises `Refused`."""
+        content = bytes(item)
+        try:
+            if packed:
+                decoded = self._msgpack(content)
+                _refuse_twice_packed(content)
+            else:
+                decoded = self._json(content)
+                _refuse_twice(content)
+        except msgspec.ValidationError as error:
+            raise fault(error, self._what) from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise _undecodable(error, packed) from None
+        return decoded
+
+
+def _undecodable(error: Exception, packed: bool) -> Refused:
+    return invalid("body", f"is not {'msgpack' if packed else 'JSON'}: {error}")
+
+
+def _is_object(content: bytes, packed: bool) -> bool:
+    if packed:
+        return content[:1] in _MSGPACK_MAPS
+    return content.lstrip(_JSON_SPACE)[:1] == b"{"
+
+
+_JSON_SPACE: Final = b" \t\r\n"
+_MSGPACK_MAPS: Final = frozenset(bytes([first]) for first in (*range(0x80, 0x90), 0xDE, 0xDF))
+_json_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_msgpack_items = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _json_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _msgpack_fields = msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -277,13 +369,20 @@ def place_in(token: str | None, first: Position) -> Position:
     return Position(int(found[1]), region, boot, int(found[3]))
 
 
-async def read_body(request: web.BaseRequest) -> bytes:
-    """All of the body, if it is not too long."""
+async def read_body(request: web.BaseRequest, most: int) -> bytes:
+    """All of the body, if it has at most so many bytes. What says its length is refused before it is read."""
+    if (request.content_length or 0) > most:
+        raise _too_long(most)
     try:
-        return await request.read()
+        content = await request.read()
     except web.HTTPRequestEntityTooLarge:
-        raise Refused(
-            ProblemKind.PAYLOAD_TOO_LARGE, f"a body has at most {request.client_max_size} bytes", {"field": "body"}
-        ) from None
+        raise _too_long(most) from None
     except web.RequestPayloadError:
         raise invalid("body", "ends too early, or is not framed as its headers say") from None
+    if len(content) > most:
+        raise _too_long(most)
+    return content
+
+
+def _too_long(most: int) -> Refused:
+    return Refused(ProblemKind.PAYLOAD_TOO_LARGE, f"a body has at most {most} bytes", {"field": "body"})

@@ -23,7 +23,7 @@ RULES: Final = {
     "tenant": re.compile(TENANT_PATTERN),
     "lot": re.compile(ID_PATTERN),
     "reservation": re.compile(ID_PATTERN),
-    "conflict": re.compile(r"^[a-z0-9][a-z0-9-]{0,31}\.[0-9a-z]{1,32}\.[0-9]{1,16}\.[a-z_]{1,32}\Z"),
+    "conflict": re.compile(r"^[a-z0-9][a-z0-9-]{0,31}\.[0-9a-z]{1,32}\.[0-9]{1,16}\.[a-z_]{1,32}(?:\.received)?\Z"),
 }
 """What may stand for each ``{name}`` of a path."""
 

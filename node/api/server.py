@@ -19,14 +19,17 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from creditmesh.wire import ProblemKind
+from node.api.batch import Batches
 from node.api.chaos import Chaos
 from node.api.description import Route
 from node.api.facade import Node, Unavailable
 from node.api.openapi import with_document
 from node.api.oversight import Oversight
 from node.api.problems import Refused, invalid, not_ready, problem_response
+from node.api.quotes import Quotes
 from node.api.reads import TenantReads
 from node.api.router import Router
+from node.api.usage_events import UsageEvents
 from node.api.writes import WRITES, write_route
 from replication.clock import TokenError
 
@@ -37,9 +40,12 @@ _log = structlog.get_logger(__name__)
 
 def routes(node: Node) -> Iterator[Route]:
     """All routes of a node."""
-    for write in WRITES:
+    for write in WRITES.values():
         yield write_route(node, write)
     yield from TenantReads(node).routes()
+    yield from Quotes(node).routes()
+    yield from Batches(node).routes()
+    yield from UsageEvents(node).routes()
     yield from Oversight(node).routes()
     if node.config.chaos.enabled:
         yield from Chaos(node).routes()
@@ -75,7 +81,7 @@ def build_server(node: Node) -> web.Server:
 
     server = _Server(
         answer,
-        request_factory=partial(_request, body_bytes=node.config.limits.body_bytes),
+        request_factory=partial(_request, longest_body=node.config.limits.batch_bytes),
         access_log=None,
         auto_decompress=False,
         keepalive_timeout=KEEPALIVE_S,
@@ -130,8 +136,8 @@ def _request(
     writer: AbstractStreamWriter,
     task: "asyncio.Task[None]",
     *,
-    body_bytes: int,
+    longest_body: int,
 ) -> web.BaseRequest:
     return web.BaseRequest(
-        message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=body_bytes
+        message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=longest_body
     )

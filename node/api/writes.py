@@ -4,7 +4,8 @@ All of them are one function with different parts, so that every write has the s
 token, whether the node takes writes, and last the ledger, the only one of them that leaves anything behind.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Final, Generic, TypeVar
 
@@ -17,6 +18,7 @@ from ledger.command import (
     CaptureUsage,
     Command,
     DebitUsage,
+    Estimate,
     GrantCredit,
     OnShortage,
     RefundUsage,
@@ -24,8 +26,12 @@ from ledger.command import (
     RenewLease,
     Reserve,
     RevokeLot,
+    SetPolicy,
+    TransferCredit,
 )
-from ledger.ids import ClaimId, JobId, LotId, TenantId
+from ledger.ids import ClaimId, JobId, Key, LotId, TenantId
+from ledger.operation import OnOverspend
+from ledger.pricing import Work
 from ledger.refusal import Reason, Refusal
 from node.api.description import Description, Route, replied_by, told_by
 from node.api.facade import Node, NothingDone, Unavailable
@@ -35,9 +41,11 @@ from node.api.replies import (
     OtherEntry,
     debit_reply,
     grant_reply,
+    policy_reply,
     refund_reply,
     reservation_reply,
     revoke_reply,
+    transfer_reply,
 )
 from node.api.requests import (
     JSON,
@@ -64,7 +72,7 @@ _msgpack = msgspec.msgpack.Encoder().encode
 class Write(Generic[RequestT]):
     """One kind of write: its path below the tenant, its request, what it means, what is answered, what is refused."""
 
-    __slots__ = ("body", "command", "path", "refusals", "reply", "request", "status")
+    __slots__ = ("body", "command", "ids", "method", "path", "refusals", "reply", "request", "status")
 
     def __init__(
         self,
@@ -74,8 +82,12 @@ class Write(Generic[RequestT]):
         reply: EntryReply,
         status: int,
         *refusals: ProblemKind,
+        method: str = "POST",
     ) -> None:
         self.path = f"/v1/tenants/{{tenant}}/{path}"
+        self.ids = self.path.count("{")
+        """How many ids the path has, the tenant's included."""
+        self.method = method
         self.request = request
         self.refusals = refusals
         self.body = Body(request)
@@ -95,7 +107,17 @@ def _revoke(_: wire.RevokeRequest, ids: Ids) -> Command:
 
 def _reserve(asked: wire.ReserveRequest, _: Ids) -> Command:
     reservation = None if asked.reservation is None else ClaimId(asked.reservation)
-    return Reserve(asked.amount, asked.lease_ms, reservation, None if asked.job is None else JobId(asked.job))
+    job = None if asked.job is None else JobId(asked.job)
+    return Reserve(amount_asked(asked), asked.lease_ms, reservation, job)
+
+
+def amount_asked(asked: wire.AmountOrEstimate) -> int | Estimate:
+    """How much a request is for."""
+    estimate = asked.estimate
+    if estimate is None:
+        assert asked.amount is not None
+        return asked.amount
+    return Estimate(Work(estimate.gpu_type, estimate.gpus, estimate.priority), estimate.seconds)
 
 
 def _renew(asked: wire.RenewRequest, ids: Ids) -> Command:
@@ -122,6 +144,14 @@ def _refund(asked: wire.RefundRequest, _: Ids) -> Command:
     return RefundUsage(ClaimId(asked.claim), asked.amount, asked.at)
 
 
+def _transfer(asked: wire.TransferRequest, _: Ids) -> Command:
+    return TransferCredit(TenantId(asked.to), asked.amount, asked.expires_at, asked.priority)
+
+
+def _policy(asked: wire.PolicyRequest, _: Ids) -> Command:
+    return SetPolicy(OnOverspend(asked.on_overspend.value), asked.max_held, asked.debt_limit)
+
+
 _SHORT, _TAKEN, _ENDED, _CLOSED = (
     ProblemKind.INSUFFICIENT_CREDIT,
     ProblemKind.ALREADY_EXISTS,
@@ -138,16 +168,26 @@ _ANY: Final = (
 )
 """What any write may be refused for, beside what stands with it in the table."""
 
-WRITES: Final[tuple[Write[Any], ...]] = (
-    Write("reservations", wire.ReserveRequest, _reserve, reservation_reply, 201, _SHORT, _TAKEN),
-    Write("reservations/{reservation}/renew", wire.RenewRequest, _renew, reservation_reply, 200, _ENDED),
-    Write("reservations/{reservation}/capture", wire.CaptureRequest, _capture, reservation_reply, 200, _ENDED),
-    Write("reservations/{reservation}/release", wire.ReleaseRequest, _release, reservation_reply, 200, _ENDED),
-    Write("debits", wire.DebitRequest, _debit, debit_reply, 201, _SHORT, _TAKEN),
-    Write("refunds", wire.RefundRequest, _refund, refund_reply, 201),
-    Write("grants", wire.GrantRequest, _grant, grant_reply, 201, _TAKEN),
-    Write("grants/{lot}/revoke", wire.RevokeRequest, _revoke, revoke_reply, 200, _CLOSED),
-)
+_HELD, _OWES = ProblemKind.HELD_LIMIT, ProblemKind.DEBT_LIMIT
+_KIND: Final = wire.BatchKind
+
+WRITES: Final[dict[wire.BatchKind, Write[Any]]] = {
+    _KIND.RESERVE: Write("reservations", wire.ReserveRequest, _reserve, reservation_reply, 201, _SHORT, _HELD, _TAKEN),
+    _KIND.RENEW: Write("reservations/{reservation}/renew", wire.RenewRequest, _renew, reservation_reply, 200, _ENDED),
+    _KIND.CAPTURE: Write(
+        "reservations/{reservation}/capture", wire.CaptureRequest, _capture, reservation_reply, 200, _ENDED
+    ),
+    _KIND.RELEASE: Write(
+        "reservations/{reservation}/release", wire.ReleaseRequest, _release, reservation_reply, 200, _ENDED
+    ),
+    _KIND.DEBIT: Write("debits", wire.DebitRequest, _debit, debit_reply, 201, _SHORT, _OWES, _TAKEN),
+    _KIND.REFUND: Write("refunds", wire.RefundRequest, _refund, refund_reply, 201),
+    _KIND.GRANT: Write("grants", wire.GrantRequest, _grant, grant_reply, 201, _TAKEN),
+    _KIND.REVOKE: Write("grants/{lot}/revoke", wire.RevokeRequest, _revoke, revoke_reply, 200, _CLOSED),
+    _KIND.TRANSFER: Write("transfers", wire.TransferRequest, _transfer, transfer_reply, 201, _SHORT, _TAKEN),
+    _KIND.POLICY: Write("policy", wire.PolicyRequest, _policy, policy_reply, 200, method="PUT"),
+}
+"""Every write, by the name that it has in a batch."""
 
 
 def write_route(node: Node, write: Write[Any]) -> Route:
@@ -163,42 +203,34 @@ def write_route(node: Node, write: Write[Any]) -> Route:
         takes_clock=True,
         refusals=(*_ANY, *write.refusals),
     )
-    return Route("POST", write.path, write_handler(node, write), about)
+    return Route(write.method, write.path, write_handler(node, write), about)
 
 
 def write_handler(node: Node, write: Write[Any]) -> Handler:
     """The handler of one kind of write."""
     region, metrics = node.name, node.metrics
     decode, to_command, to_reply, status = write.body.decode, write.command, write.reply, write.status
+    body_bytes = node.config.limits.body_bytes
 
     async def handle(request: web.BaseRequest, ids: Ids, query: str) -> web.Response:
         if query:
             raise invalid("query", "must be empty: a write takes no parameters")
         headers = request.headers
         key = idempotency_key(headers)
-        content = await read_body(request)
+        content = await read_body(request, body_bytes)
         started = perf_counter()
         packed = is_msgpack(headers) if content else False
         command = to_command(decode(content, packed), ids)
         await wait_for_clock(node, headers)
-        reasons = node.not_ready()
-        if reasons:
-            raise not_ready("; ".join(reasons))
-        try:
+        refuse_unless_ready(node)
+        with may_stand():
             answer = await node.submit(TenantId(ids[0]), command, key)
-        except NothingDone:
-            raise
-        except Unavailable as error:
-            # Not "not ready": that would promise that nothing was written.
-            raise Refused(ProblemKind.INTERNAL, f"{error}; the request may stand: ask again under its key") from None
-        _count(metrics, command, answer, perf_counter() - started)
+        count(metrics, command, answer, perf_counter() - started)
         if isinstance(answer, Refusal):
             raise refused_by_ledger(answer)
         entry = answer.filed.entry
-        try:
+        with other_entry_refused(key):
             reply = to_reply(answer.filed, region)
-        except OtherEntry:
-            raise Refused(ProblemKind.IDEMPOTENCY_MISMATCH, "the key is another entry's", {"key": key}) from None
         packed = wants_msgpack(headers, packed)
         response_headers = {
             "Content-Type": MSGPACK if packed else JSON,
@@ -213,7 +245,35 @@ def write_handler(node: Node, write: Write[Any]) -> Handler:
     return handle
 
 
-def _count(metrics: Metrics, command: Command, answer: Accepted | Refusal, seconds: float) -> None:
+def refuse_unless_ready(node: Node) -> None:
+    """503, if the node takes no writes now."""
+    reasons = node.not_ready()
+    if reasons:
+        raise not_ready("; ".join(reasons))
+
+
+@contextmanager
+def may_stand() -> Iterator[None]:
+    """Say of a write that failed while it was on its way that it may stand: "not ready" would promise that not."""
+    try:
+        yield
+    except NothingDone:
+        raise
+    except Unavailable as error:
+        raise Refused(ProblemKind.INTERNAL, f"{error}; the request may stand: ask again under its key") from None
+
+
+@contextmanager
+def other_entry_refused(key: Key) -> Iterator[None]:
+    """Refuse a request whose key has an entry that no node makes of such a request."""
+    try:
+        yield
+    except OtherEntry:
+        raise Refused(ProblemKind.IDEMPOTENCY_MISMATCH, "the key is another entry's", {"key": key}) from None
+
+
+def count(metrics: Metrics, command: Command, answer: Accepted | Refusal, seconds: float) -> None:
+    """Count a command for the metrics."""
     if isinstance(answer, Refusal):
         outcome = answer.reason.value
         if answer.reason is Reason.INSUFFICIENT_CREDIT:

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from creditmesh import wire
+from node.cli.exits import USAGE, Stop
 from node.cli.moment import parse_duration, parse_time, shown_clock, shown_time
 from node.cli.output import amount, facts, postings, table
 from node.cli.reach import Node, on_node
@@ -14,6 +15,21 @@ from node.cli.reach import Node, on_node
 Tenant = Annotated[str, typer.Argument(help="Whose credit.", show_default=False)]
 Reservation = Annotated[str, typer.Argument(help="The reservation's id.", show_default=False)]
 Amount = Annotated[int, typer.Argument(min=1, help="Credit, in the smallest unit.", show_default=False)]
+MaybeAmount = Annotated[
+    int | None, typer.Argument(min=1, help="Credit, in the smallest unit; or say --gpu.", show_default=False)
+]
+Gpu = Annotated[str | None, typer.Option("--gpu", help="Price it: the type of GPU.")]
+Gpus = Annotated[int, typer.Option("--gpus", min=1, help="How many of them.")]
+For = Annotated[
+    int | None,
+    typer.Option(
+        "--for",
+        parser=lambda given: given if isinstance(given, int) else parse_duration(given),
+        metavar="DURATION",
+        help="For how long: 90s, 2h, 3d …",
+    ),
+]
+WorkClass = Annotated[str | None, typer.Option("--class", help="The class of work, whose multiplier counts.")]
 Key = Annotated[str | None, typer.Option("--key", help="Idempotency key. Default: a new one.")]
 At = Annotated[
     int | None, typer.Option("--at", parser=parse_time, metavar="TIME", help="When it was used. Default: now.")
@@ -33,7 +49,9 @@ LEASE_MS: Final = 600_000
 
 def add_to(app: typer.Typer) -> None:
     """Registers the commands."""
-    for command in (grant, revoke, reserve, renew, capture, release, debit, refund, balance, lots, entries):
+    for command in (
+        grant, revoke, transfer, quote, reserve, renew, capture, release, debit, refund, balance, lots, entries,
+    ):  # fmt: skip
         app.command()(on_node(command))
 
 
@@ -86,23 +104,81 @@ def revoke(
     node.show(reply, facts(lot=reply.lot, revoked=f"{reply.revoked:,}", accepted_in=reply.region))
 
 
+def transfer(
+    node: Node,
+    tenant: Tenant,
+    to: Annotated[str, typer.Argument(help="The tenant that gets it.", show_default=False)],
+    amount: Amount,
+    *,
+    expires: Annotated[
+        int | None,
+        typer.Option("--expires", parser=parse_time, metavar="TIME", help="Default: with the first lot that pays."),
+    ] = None,
+    priority: Annotated[int, typer.Option(help="Of the new lot.")] = 0,
+    key: Key = None,
+) -> None:
+    """Give credit of a tenant to another one, who gets a new lot."""
+    reply = node.write(
+        key,
+        lambda client, key: client.transfer(tenant, to, amount, expires_at=expires, priority=priority, key=key),
+    )
+    shown = facts(
+        transfer=reply.transfer,
+        to=reply.to,
+        amount=f"{reply.amount:,}",
+        live=f"{shown_time(reply.starts_at)} to {shown_time(reply.expires_at)}",
+        paid_by=_funding(reply.funding, reply.debt),
+        accepted_in=reply.region,
+    )
+    node.show(reply, shown)
+
+
 # --- reservations, usage, and credit back ------------------------------------------------------------------------
+
+
+def quote(
+    node: Node,
+    tenant: Tenant,
+    amount: MaybeAmount = None,
+    *,
+    gpu: Gpu = None,
+    gpus: Gpus = 1,
+    duration: For = None,
+    work: WorkClass = None,
+) -> None:
+    """What a reservation would cost, and what would be left. Holds nothing."""
+    asked = _amount_or_estimate(amount, gpu, gpus, duration, work)
+    reply = node.ask(lambda client: client.quote(tenant, asked))
+    shown = facts(
+        tenant=reply.tenant,
+        costs=Text(f"{reply.amount:,}", style="bold"),
+        available=f"{reply.available:,}, {reply.available_after:,} after it",
+        held=f"{reply.held:,}, {reply.held_after:,} after it",
+        would_be="accepted" if reply.accepted else Text(f"refused: {reply.refusal}", style="bold red"),
+        as_seen_in=f"{reply.region}{behind(reply.behind)}",
+    )
+    node.show(reply, shown)
 
 
 def reserve(
     node: Node,
     tenant: Tenant,
-    amount: Amount,
+    amount: MaybeAmount = None,
     *,
+    gpu: Gpu = None,
+    gpus: Gpus = 1,
+    duration: For = None,
+    work: WorkClass = None,
     lease: Lease = LEASE_MS,
     reservation: Annotated[str | None, typer.Option("--id", help="Its name. Default: made from the key.")] = None,
     job: Annotated[str | None, typer.Option(help="What it is for, in the scheduler's words.")] = None,
     key: Key = None,
 ) -> None:
     """Set credit aside for a job, until it is captured, released, or the lease ends."""
+    asked = _amount_or_estimate(amount, gpu, gpus, duration, work)
     reply = node.write(
         key,
-        lambda client, key: client.reserve(tenant, amount, lease_ms=lease, reservation=reservation, job=job, key=key),
+        lambda client, key: client.reserve(tenant, asked, lease_ms=lease, reservation=reservation, job=job, key=key),
     )
     _show_reservation(node, reply)
 
@@ -210,7 +286,7 @@ def entries(
             f"{entry.replica}:{entry.seq}",
             entry.kind,
             entry.outcome,
-            postings(entry.postings) or "–",
+            postings((entry.postings if entry.tenant == tenant else entry.received) or {}) or "–",
         )
     more = [Text(f"there is more: --after {reply.next}", style="dim")] if reply.has_more else []
     node.show(reply, shown, *more)
@@ -242,6 +318,19 @@ def behind(peers: dict[str, wire.Behind]) -> str:
     lacks = [f"lacks {', '.join(lags)}"] if lags else []
     unheard = [f"has not heard of {', '.join(silent)} yet"] if silent else []
     return f" ({'; '.join(lacks + unheard)})" if lacks or unheard else ""
+
+
+def _amount_or_estimate(
+    amount: int | None, gpu: str | None, gpus: int, duration_ms: int | None, work: str | None
+) -> int | wire.Estimate:
+    if amount is not None:
+        if gpu is not None or duration_ms is not None or work is not None:
+            raise Stop(USAGE, "give an amount, or --gpu and --for, not both")
+        return amount
+    if gpu is None or duration_ms is None:
+        raise Stop(USAGE, "give an amount, or --gpu and --for")
+    seconds = -(-duration_ms // 1000)
+    return wire.Estimate(gpu_type=gpu, gpus=gpus, seconds=seconds, priority=work)
 
 
 def _show_reservation(node: Node, reply: wire.ReservationReply) -> None:

@@ -21,6 +21,8 @@ INTERRUPTED: Final = 130
 WHAT_TO_DO: Final[dict[str, str]] = {
     wire.ProblemKind.NOT_FOUND: "; check the name, or ask the region where it was made: this one may not know it yet",
     wire.ProblemKind.IDEMPOTENCY_MISMATCH: "; take another --key for another request",
+    wire.ProblemKind.HELD_LIMIT: "; release something, or set another policy",
+    wire.ProblemKind.DEBT_LIMIT: "; grant credit, or set another policy",
     wire.ProblemKind.RESERVATION_ENDED: "; usage can still be captured, as an overrun",
 }
 

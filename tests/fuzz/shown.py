@@ -59,7 +59,7 @@ def _reply_to(command: Command, answer: Accepted, region: str) -> object:
         "debit": "debits",
         "grant": "grants",
     }
-    (write,) = (write for write in WRITES if write.path.rsplit("/", 1)[-1] == routes[str(kind)])
+    (write,) = (write for write in WRITES.values() if write.path.rsplit("/", 1)[-1] == routes[str(kind)])
     return write.reply(answer.filed, region)
 
 

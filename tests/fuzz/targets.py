@@ -113,7 +113,7 @@ def bodies(data: bytes) -> None:
     """Refused with a problem that can be told, or a command."""
     if not data:
         return
-    write = WRITES[(data[0] >> 1) % len(WRITES)]
+    write = list(WRITES.values())[(data[0] >> 1) % len(WRITES)]
     packed, content = bool(data[0] & 1), data[1:]
     try:
         request = Body(write.request).decode(content, packed)

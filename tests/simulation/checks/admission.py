@@ -234,16 +234,17 @@ class _Judged:
                 )
             case ReportUsage():
                 start = command.start if command.start is not None else self._started(command)
-                if start is None or not earliest <= start or not earliest <= command.end <= present:
+                end = present if command.end is None else command.end
+                if start is None or not earliest <= start or not earliest <= end <= present:
                     return True
-                is_empty = start > command.end or (start == command.end and not command.final)
+                is_empty = start > end or (start == end and not command.final)
                 return is_empty or self._is_too_early(start)
             case _:
                 return False
 
     def _started(self, command: ReportUsage) -> int | None:
         if command.cost is None:
-            return command.end
+            return self._present if command.end is None else command.end
         job = self._ledger.jobs.get(command.job)
         return min(job.started, default=None) if job is not None else None
 

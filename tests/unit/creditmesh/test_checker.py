@@ -40,6 +40,7 @@ def entry(
         "postings": postings,
         "outcome": "applied",
         "result": None,
+        "received": None,
         "prev": FIRST_PREV if seq == 1 else f"hash of {replica} {seq - 1}",
         "hash": f"hash of {replica} {seq}",
     }

@@ -1,10 +1,12 @@
 """The client against nodes that misbehave: what is asked again, where, under which key, and what the caller is told."""
 
+import asyncio
 import random
 from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import web
 
 from creditmesh import (
     ApiError,
@@ -30,6 +32,18 @@ from tests.unit.creditmesh.misbehaving import (
     unused_address,
 )
 
+AUDITED = wire.AuditReply(
+    ok=True,
+    entries=0,
+    replicas=[],
+    tenants=0,
+    books_equal=True,
+    findings=[],
+    digest="",
+    region="r",
+    as_of="",
+    behind={},
+)
 NOT_READY = refuse(wire.ProblemKind.NOT_READY)
 
 
@@ -73,7 +87,7 @@ async def test_a_write_goes_out_with_a_key_and_names_its_entry() -> None:
             "POST",
             "/v1/tenants/acme/reservations",
             accepted.key,
-            {"amount": 60, "lease_ms": 1000, "reservation": None, "job": "j1"},
+            {"amount": 60, "estimate": None, "lease_ms": 1000, "reservation": None, "job": "j1"},
         )
     ]
 
@@ -107,6 +121,24 @@ async def test_a_node_that_does_not_answer_in_time_is_asked_again() -> None:
     async with MisbehavingNode(stall, reply(reservation())) as node, client_of(node.url, timeout_s=0.02) as client:
         accepted = await client.reserve("acme", 60, lease_ms=1000)
     assert node.keys == [accepted.key] * 2
+
+
+async def test_what_reads_everything_is_waited_for_and_not_begun_again() -> None:
+    done = asyncio.Event()
+
+    async def after_a_while(_: web.Request) -> web.StreamResponse:
+        await done.wait()
+        return web.Response(body=msgspec.json.encode(AUDITED))
+
+    async with MisbehavingNode(after_a_while) as node, client_of(node.url, attempts=1, timeout_s=0.02) as client:
+        audit = asyncio.create_task(client.audit())
+        while not node.requests:
+            await asyncio.sleep(0)
+        with pytest.raises(Unavailable):
+            await client.debts()  # begun later, given up already
+        done.set()
+        assert await audit == AUDITED
+        assert [path for _, path, _, _ in node.requests] == ["/v1/audit", "/v1/debts"]
 
 
 async def test_the_next_region_is_asked_under_the_same_key() -> None:
@@ -285,6 +317,7 @@ def exported(seq: int) -> wire.ExportedEntry:
         postings={},
         outcome="applied",
         result=None,
+        received=None,
         prev="00",
         hash="01",
     )

@@ -80,7 +80,7 @@ class ScriptedClient(AsyncClient):
         )
         return await self._answer(rest.pop("key"), reply, tenant=tenant, amount=amount, **rest)
 
-    async def reserve(self, tenant: str, amount: int, **rest: Any) -> Accepted[wire.ReservationReply]:
+    async def reserve(self, tenant: str, amount: int | wire.Estimate, **rest: Any) -> Accepted[wire.ReservationReply]:
         held = reservation(reservation=f"r-{rest['job']}", tenant=tenant)
         return await self._answer(rest.pop("key"), held, amount=amount, **rest)
 

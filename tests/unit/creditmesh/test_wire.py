@@ -21,13 +21,13 @@ def test_a_grant_needs_only_amount_and_expiry() -> None:
     ("request_type", "body"),
     [
         (wire.GrantRequest, '{"amount": 5, "expires_at": 9, "expire_at": 9}'),
-        (wire.ReserveRequest, '{"amount": 5, "lease_ms": 9, "estimate": {}}'),
+        (wire.ReserveRequest, '{"amount": 5, "lease_ms": 9, "priority": 1}'),
         (wire.ReleaseRequest, '{"final": true}'),
         (wire.ConflictsQuery, '{"since": 4}'),
     ],
 )
 def test_an_unknown_field_is_refused_by_name(request_type: type[wire.Request], body: str) -> None:
-    with pytest.raises(msgspec.ValidationError, match=r"unknown field `(expire_at|estimate|final|since)`"):
+    with pytest.raises(msgspec.ValidationError, match=r"unknown field `(expire_at|priority|final|since)`"):
         decode(request_type, body)
 
 

@@ -1,8 +1,9 @@
 """Nodes in memory, behind the real HTTP server: a real region, a disk that is a dict, and a clock that tests set."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,15 +15,17 @@ from msgspec import Struct
 from creditmesh import wire
 from ledger.command import Command
 from ledger.ids import Key, TenantId
+from ledger.pricing import RateCard, Rates
 from ledger.refusal import Refusal
 from node.alarms import Alarm
 from node.api import build_server
-from node.api.facade import RegionView
+from node.api.facade import Asked, NothingDone, RegionView
 from node.api.problems import FIELDS
 from node.audit import AuditResult, audit
 from node.book import LedgerBook
 from node.clock import WallClock
 from node.config import (
+    MIB,
     Address,
     ChaosSection,
     LimitsSection,
@@ -30,6 +33,7 @@ from node.config import (
     NodeConfig,
     RegionConfig,
     ReplicationSection,
+    RulesSection,
     StoreSection,
     TimingSection,
 )
@@ -43,10 +47,13 @@ from replication.filed import Filed
 T = TypeVar("T")
 
 NOON = 1_700_000_000_000
+RATES = RateCard([Rates(0, {"A100": Fraction(60), "L4": Fraction("7.5")}, {"spot": Fraction(1, 2)})])
 HOUR = 3_600_000
 
 
-def config(region: str, peers: tuple[str, ...] = (), *, chaos: bool = False, body_bytes: int = 4096) -> NodeConfig:
+def config(
+    region: str, peers: tuple[str, ...] = (), *, chaos: bool = False, body_bytes: int = 4096, batch_bytes: int = MIB
+) -> NodeConfig:
     def place(name: str) -> RegionConfig:
         nowhere = Address("127.0.0.1", 1)
         return RegionConfig(name=name, listen=nowhere, peer_listen=nowhere, data=Path("/nowhere"))
@@ -55,7 +62,9 @@ def config(region: str, peers: tuple[str, ...] = (), *, chaos: bool = False, bod
         cluster="c",
         region=place(region),
         peers=tuple(map(place, peers)),
-        limits=LimitsSection(body_bytes=body_bytes),
+        limits=LimitsSection(body_bytes=body_bytes, batch_bytes=batch_bytes),
+        rules=RulesSection(),
+        rates=RATES,
         timing=TimingSection(),
         replication=ReplicationSection(),
         store=StoreSection(),
@@ -136,6 +145,14 @@ class InProcessNode:
         outcome = self.region.submit(tenant, command, key, self.clock_ms)
         self.commit()
         return outcome
+
+    async def submit_all(self, asked: Sequence[Asked]) -> list[Accepted | Refusal | NothingDone]:
+        answers: list[Accepted | Refusal | NothingDone] = []
+        for tenant, command, key in asked:
+            self.on_submit(command)
+            answers.append(self.region.submit(tenant, command, key, self.clock_ms))
+        self.commit()
+        return answers
 
     async def read(self, tenant: TenantId, render: Callable[[LedgerBook], T]) -> T | None:
         book = self.region.existing_book(tenant, self.clock_ms)

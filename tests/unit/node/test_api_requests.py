@@ -119,15 +119,16 @@ def test_the_reply_is_as_accept_prefers_and_else_like_the_body(
 @pytest.mark.parametrize(
     ("body", "field", "rule"),
     [
-        ('{"amount": 1.5, "lease_ms": 5}', "amount", "is not right: expected `int`, got `float`"),
-        ('{"amount": 1.0, "lease_ms": 5}', "amount", "is not right: expected `int`, got `float`"),
+        ('{"amount": 1.5, "lease_ms": 5}', "amount", "is not right: expected `int | null`, got `float`"),
+        ('{"amount": 1.0, "lease_ms": 5}', "amount", "is not right: expected `int | null`, got `float`"),
         ('{"amount": -1, "lease_ms": 5}', "amount", "is not right: expected `int` >= 1"),
         ('{"amount": 9007199254740992, "lease_ms": 5}', "amount", "is not right: expected `int` <= 9007199254740991"),
         ('{"amount": 1e400, "lease_ms": 5}', "amount", None),
-        ('{"amount": "5", "lease_ms": 5}', "amount", "is not right: expected `int`, got `str`"),
+        ('{"amount": "5", "lease_ms": 5}', "amount", "is not right: expected `int | null`, got `str`"),
         ('{"amount": 5}', "lease_ms", "is required"),
-        ("{}", "amount", "is required"),
-        ("", "amount", "is required"),
+        ('{"lease_ms": 5}', "amount", "is required unless there is an estimate"),
+        ("{}", "lease_ms", "is required"),
+        ("", "lease_ms", "is required"),
         ('{"amount": 5, "lease_ms": 5, "tenant": "x"}', "tenant", "is not known"),
         ('{"amount": 5, "lease_ms": 5, "reservation": "a b"}', "reservation", None),
         ('{"amount": 5, "lease_ms": 5, "job": ""}', "job", "is not right: expected `str` of length >= 1"),
@@ -169,7 +170,7 @@ def test_a_rule_between_fields_names_the_first() -> None:
         (msgspec.msgpack.encode({1: 2}), "body"),
         (msgspec.msgpack.encode({"amount": 1, "lease_ms": 5}) + b"\0", "body"),
         (b"\xc1", "body"),
-        (b"", "amount"),
+        (b"", "lease_ms"),
     ],
 )
 def test_msgpack_is_read_as_strictly(body: bytes, field: str) -> None:

@@ -386,6 +386,7 @@ ENTRY = wire.ExportedEntry(
     postings={"lot/l1": -1, "held/c1": 1},
     outcome="applied",
     result=None,
+    received=None,
     prev="00",
     hash="11",
 )

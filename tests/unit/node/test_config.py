@@ -7,7 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from node.config import Address, ConfigError, load
+from ledger.pricing import HOUR_MS, Work
+from ledger.refusal import Limits, Terms
+from ledger.rules import Rules
+from node.config import DAY_MS, Address, ConfigError, load
 from node.settings import RegionSettings
 
 SHIPPED = Path(__file__).parents[3] / "cluster.toml"
@@ -57,7 +60,7 @@ def test_the_defaults_are_those_of_the_region_itself() -> None:
         cluster="creditmesh",
         region="eu-west",
         regions=("ap-south", "eu-west", "us-east"),
-        terms=settings.terms,
+        terms=Terms(Limits(31 * DAY_MS, 60_000), settings.terms.rates),
     )
 
 
@@ -66,6 +69,10 @@ def test_every_setting_reaches_the_region(tmp_path: Path) -> None:
 [limits]
 max_lease_ms = 1
 max_ahead_ms = 2
+max_late_ms = 12
+heartbeat_lease_ms = 13
+[rules]
+key_lifetime_ms = 14
 [timing]
 settle_after_ms = 3
 settle_at_most_ms = 4
@@ -80,8 +87,34 @@ window_entries = 10
 tenants_in_memory = 11
 """
     settings = load(written(tmp_path, MINIMAL + sections)).node("a").settings
-    assert (settings.terms.limits.max_lease_ms, settings.terms.limits.max_ahead_ms) == (1, 2)
+    assert settings.terms.limits == Limits(1, 2, 12, 13)
+    assert settings.rules == Rules(14)
     assert msgspec.structs.astuple(settings)[5:] == (3, 4, 5, 6, 7, 8, 9000, 10, 11)
+
+
+def test_rates_come_as_integers_or_as_text_and_from_a_date_or_a_time_on(tmp_path: Path) -> None:
+    sections = """
+[[rates]]
+since = 2027-01-01
+gpu_hour = { A100 = "7.25" }
+multiplier = { spot = "0.4" }
+[[rates]]
+gpu_hour = { A100 = 7 }
+[[rates]]
+since = 2027-01-02T01:00:00+01:00
+gpu_hour = { A100 = 8 }
+"""
+    rates = load(written(tmp_path, MINIMAL + sections)).node("a").settings.terms.rates
+    new_year = 1_798_761_600_000
+    for at, spot, expected in (
+        (0, None, 7),
+        (new_year - HOUR_MS, None, 7),
+        (new_year, None, 8),
+        (new_year, "spot", 3),
+        (new_year + DAY_MS, None, 8),
+        (new_year + DAY_MS - HOUR_MS // 2, None, 8),
+    ):
+        assert rates.price(Work("A100", 1, spot), at, at + HOUR_MS) == expected
 
 
 def test_a_node_is_told_its_own_place_and_its_peers(tmp_path: Path) -> None:
@@ -132,6 +165,14 @@ def test_a_region_that_the_file_does_not_name_is_an_error_that_lists_those_it_do
         (MINIMAL + "[timing]\nsettle_at_most_ms = 999\n", r"timing\.settle_at_most_ms: must be at least"),
         (MINIMAL + "[store]\nmax_map_bytes = 1_048_576\n", r"store\.max_map_bytes: must be at least store\.map_bytes"),
         (MINIMAL + "[replication]\npage_bytes = 900_000\n", r"replication\.page_bytes: expected `int` <= 524288"),
+        (MINIMAL + "[limits]\nbatch_bytes = 2048\n", r"limits\.batch_bytes: must be at least limits\.body_bytes"),
+        (MINIMAL + "[[rates]]\n", r"rates\[0\]\.gpu_hour: missing"),
+        (MINIMAL + "[[rates]]\ngpu_hour = {}\n", r"rates\[0\]\.gpu_hour: expected `object` of length >= 1"),
+        (MINIMAL + "[[rates]]\ngpu_hour = { A = 0.5 }\n", r"rates\[0\]\.gpu_hour.*: expected `int \| str`"),
+        (MINIMAL + '[[rates]]\ngpu_hour = { A = "1e9" }\n', r"rates\[0\]\.gpu_hour.*: expected `str` matching regex"),
+        (MINIMAL + "[[rates]]\ngpu_hour = { A = -1 }\n", r"rates\[0\]\.gpu_hour.*: expected `int` >= 0"),
+        (MINIMAL + 2 * "[[rates]]\ngpu_hour = { A = 1 }\n", r"rates\[1\]\.since: the same time as rates\[0\]"),
+        (MINIMAL + "[[rates]]\nsince = 2027-01-01T00:00:00\ngpu_hour = { A = 1 }\n", r"since: must say its offset"),
         (MINIMAL + '[chaos]\nenabled = "yes"\n', r"chaos\.enabled: expected `bool`, got `str`"),
         (MINIMAL + "lisen = 5\n", r"region\[1\]\.lisen: unknown key"),
         (MINIMAL.replace('data = "var/b"\n', ""), r"region\[1\]\.data: missing"),
