@@ -105,10 +105,21 @@ class AsyncClient:
         starts_at: int | None = None,
         priority: int = 0,
         lot: str | None = None,
+        weights: Mapping[str, int] | None = None,
         key: str | None = None,
     ) -> Accepted[wire.GrantReply]:
-        """Gives credit: a new lot, live from `starts_at` (now) until before `expires_at`."""
-        body = wire.GrantRequest(amount=amount, expires_at=expires_at, starts_at=starts_at, priority=priority, lot=lot)
+        """Gives credit: a new lot, live from `starts_at` (now) until before `expires_at`.
+
+        To a tenant under escrow: a share for each region, by `weights` (as the cluster is configured, if None).
+        """
+        body = wire.GrantRequest(
+            amount=amount,
+            expires_at=expires_at,
+            starts_at=starts_at,
+            priority=priority,
+            lot=lot,
+            weights=None if weights is None else dict(weights),
+        )
         return await self._write(_of(tenant, "grants"), body, wire.GrantReply, key)
 
     async def revoke(self, tenant: str, lot: str, *, key: str | None = None) -> Accepted[wire.RevokeReply]:
@@ -148,12 +159,15 @@ class AsyncClient:
         tenant: str,
         *,
         on_overspend: wire.OnOverspend = wire.OnOverspend.DEBT,
+        admission: wire.Admission = wire.Admission.OPTIMISTIC,
         max_held: int | None = None,
         debt_limit: int | None = None,
         key: str | None = None,
     ) -> Accepted[wire.PolicyReply]:
         """Sets the tenant's rules, all of them: what is left out has its default."""
-        body = wire.PolicyRequest(on_overspend=on_overspend, max_held=max_held, debt_limit=debt_limit)
+        body = wire.PolicyRequest(
+            on_overspend=on_overspend, admission=admission, max_held=max_held, debt_limit=debt_limit
+        )
         return await self._write(_of(tenant, "policy"), body, wire.PolicyReply, key, method="PUT")
 
     async def policy(self, tenant: str, *, clock: str | None = None) -> wire.PolicyView:
@@ -176,14 +190,19 @@ class AsyncClient:
         lease_ms: int,
         reservation: str | None = None,
         job: str | None = None,
+        wait_ms: int = 0,
         key: str | None = None,
     ) -> Accepted[wire.ReservationReply]:
         """Sets credit aside for `lease_ms`: an amount, or what the rate card makes of an estimate.
 
+        Of a tenant under escrow it waits up to `wait_ms` for credit to be moved here from other regions.
+
         Raises:
             InsufficientCredit: more than is available.
         """
-        body = wire.ReserveRequest(**_asked(amount), lease_ms=lease_ms, reservation=reservation, job=job)
+        body = wire.ReserveRequest(
+            **_asked(amount), lease_ms=lease_ms, reservation=reservation, job=job, wait_ms=wait_ms
+        )
         return await self._write(_of(tenant, "reservations"), body, wire.ReservationReply, key)
 
     async def renew(

@@ -7,7 +7,8 @@ the event time that it carries; wall clocks are never read. The rules, in the or
    the empty effect (`Outcome.DUPLICATE`). A transfer is known by its name alone, because the receiver's account does
    not know the giver's keys, and both must come to the same.
 1. Debt is repaid before and after every operation, oldest debtor first, from lots live at ``now`` in spending order;
-   these postings belong to the operation at whose place they happen. So debt never stands beside live credit.
+   these postings belong to the operation at whose place they happen. So debt never stands beside live credit. Under
+   escrow an operation repays only what its own region owes, from that region's shares.
 2. Then the operation itself, one method each below. One that could bring what the tenant was given, or owes, above
    ``MAX_FOLDED`` does nothing (`Outcome.CLOSED`): honest regions never get there, and forged entries get no further.
 
@@ -21,8 +22,9 @@ from ledger.cells import DUPLICATE, Cells, Change, Effect, KeyUse, Past
 from ledger.claim import Claim, ClaimState, Funding, merge, split, sum_of
 from ledger.ids import ClaimId, Key, LotId, Position, usage_name
 from ledger.job import Job, cover, share
-from ledger.lot import Lot, LotState, spending_place
+from ledger.lot import Lot, LotState, share_of, spending_place
 from ledger.operation import (
+    Admission,
     Capture,
     Debit,
     Expire,
@@ -30,6 +32,7 @@ from ledger.operation import (
     Heartbeat,
     Hold,
     Lapse,
+    Move,
     OnOverspend,
     Operation,
     Policy,
@@ -74,24 +77,47 @@ class Account(Cells):
         use = self.key_use(key)
         return use if use is not None and now - use.at < self._key_lifetime_ms else None
 
-    def live_credit(self, at: int, lasting_until: int = _FOR_EVER) -> int:
-        """What remains of the lots live at `at` (ms) that do not expire before `lasting_until`."""
+    @property
+    def is_escrowed(self) -> bool:
+        """Whether a region may spend only its own shares."""
+        return self.policy.admission is Admission.ESCROW
+
+    def live_credit(self, at: int, region: str | None = None, lasting_until: int = _FOR_EVER) -> int:
+        """What remains of the lots live at `at` (ms) that do not expire before `lasting_until`.
+
+        With a `region`, of those that it may spend.
+        """
+        only = region if self.is_escrowed else None
         lots = self.lots
         live = 0
         for place in self.spending_order:
             lot = lots[place.lot]
-            if lot.remaining and lot.starts_at <= at < lot.expires_at >= lasting_until:
+            is_live = lot.remaining and lot.starts_at <= at < lot.expires_at >= lasting_until
+            if is_live and (only is None or lot.owner == only):
                 live += lot.remaining
         return live
 
-    def credit_at_either(self, at: int, now: int) -> int:
-        """What remains of the lots live at `at` or at `now` (ms)."""
-        lots = [self.lots[place.lot] for place in self.spending_order]
-        return sum([lot.remaining for lot in lots if lot.is_live(at) or lot.is_live(now)])
+    def debt(self, region: str | None = None) -> int:
+        """What is owed; with a `region`, what its shares have to repay."""
+        if region is None or not self.is_escrowed:
+            return -self.totals[DEBT]
+        return sum([self.claims[name].debt for since, name in self.debtors.items() if since.region == region])
 
-    def available(self, at: int) -> int:
-        """Live credit less debt; negative when the tenant owes more than it has."""
-        return self.live_credit(at) + self.totals[DEBT]
+    def credit_at_either(self, at: int, now: int, region: str) -> int:
+        """What remains of the lots live at `at` or at `now` (ms) that `region` may spend."""
+        only = region if self.is_escrowed else None
+        lots = [self.lots[place.lot] for place in self.spending_order]
+        return sum(
+            [
+                lot.remaining
+                for lot in lots
+                if (lot.is_live(at) or lot.is_live(now)) and (only is None or lot.owner == only)
+            ]
+        )
+
+    def available(self, at: int, region: str | None = None) -> int:
+        """Live credit less debt; negative when more is owed than there is. With a `region`, what it may spend."""
+        return self.live_credit(at, region) - self.debt(region)
 
     @property
     def held(self) -> int:
@@ -106,7 +132,7 @@ class Account(Cells):
             case Heartbeat() | Usage():
                 name = self.reservation_of(self.job(operation.job) or Job(operation.job), operation.claim)
                 return usage_name(operation.job) if name is None and isinstance(operation, Usage) else name
-            case Grant() | Revoke() | Expire() | Settle() | Policy():
+            case Grant() | Revoke() | Expire() | Move() | Settle() | Policy():
                 return None
             case _:
                 assert_never(operation)
@@ -139,10 +165,10 @@ class Account(Cells):
             outcome, claim = Outcome.DUPLICATE, None
         else:
             if self.totals[DEBT]:
-                self._repay(now)
+                self._repay(now, place.region)
             outcome, claim = self._perform(operation, place, now)
             if self.totals[DEBT]:
-                self._repay(now)
+                self._repay(now, place.region)
                 claim = self.claims[claim.id] if claim is not None else None
         if key is not None and not (isinstance(operation, Transfer) and self.remembered(key, now) is not None):
             self._set_key(key, KeyUse(f"{place.region}/{place.boot}", place.seq, request, now))
@@ -154,7 +180,13 @@ class Account(Cells):
     def _is_taken(self, operation: Operation) -> bool:
         if isinstance(operation, Hold | Debit | Transfer):
             return self.claim(operation.claim) is not None
-        return isinstance(operation, Grant) and operation.lot in self.lots
+        return isinstance(operation, Grant) and self.is_granted(operation)
+
+    def is_granted(self, grant: Grant) -> bool:
+        """Whether a grant of this name has been made, as one lot or in shares, or a lot is called as one of its lots."""
+        if any(lot in self.lots for lot, _, _ in grant.lots):
+            return True
+        return grant.lot in self.lots or any(lot.grant == grant.lot for lot in self.lots.values())
 
     def _perform(self, operation: Operation, place: Position, now: int) -> tuple[Outcome, Claim | None]:
         match operation:
@@ -175,7 +207,9 @@ class Account(Cells):
             case Refund():
                 return self._refund(operation)
             case Revoke():
-                return self._close_lot(operation.lot, LotState.REVOKED, REVOKED)
+                return self._revoke(operation.lot)
+            case Move():
+                return self._move(operation, place, now)
             case Expire():
                 lot = self.lots.get(operation.lot)
                 if lot is not None and lot.expires_at > now:
@@ -201,13 +235,12 @@ class Account(Cells):
         if grant.amount - self.totals[ISSUED] > MAX_FOLDED:
             return Outcome.CLOSED, None
         self._post(ISSUED, -grant.amount)
-        self._post(LOT_PREFIX + grant.lot, grant.amount)
-        self._set_lot(
-            None,
-            Lot(
-                grant.lot, grant.amount, grant.amount, grant.starts_at, grant.expires_at, grant.priority, place,
-            ),
-        )  # fmt: skip
+        for name, region, amount in grant.lots:
+            self._post(LOT_PREFIX + name, amount)
+            lot = Lot(
+                name, amount, amount, grant.starts_at, grant.expires_at, grant.priority, place, LotState.OPEN, region
+            )
+            self._set_lot(None, lot)
         return Outcome.APPLIED, None
 
     def _hold(self, hold: Hold, place: Position, now: int) -> tuple[Outcome, Claim | None]:
@@ -215,12 +248,12 @@ class Account(Cells):
             return Outcome.CLOSED, None
         if hold.job is not None:
             self._set_job((self.job(hold.job) or Job(hold.job)).reserved(hold.claim))
-        if self.policy.on_overspend is OnOverspend.REVOKE and self.live_credit(now) < hold.amount:
+        if self.policy.on_overspend is OnOverspend.REVOKE and self.live_credit(now, place.region) < hold.amount:
             claim = Claim(
                 hold.claim, ClaimState.REVOKED, hold.amount, place, hold.lease_until, (), 0, (), 0, None, hold.job,
             )  # fmt: skip
             return Outcome.REVOKED, self._set_claim(None, claim)
-        funding, short = self._fund(hold.amount, now)
+        funding, short = self._fund(hold.amount, now, place.region)
         self._post(HELD_PREFIX + hold.claim, hold.amount)
         claim = Claim(
             hold.claim, ClaimState.OPEN, hold.amount, place, hold.lease_until,
@@ -231,7 +264,7 @@ class Account(Cells):
     def _debit(self, debit: Debit, place: Position) -> tuple[Outcome, Claim | None]:
         if debit.amount - self.totals[DEBT] > MAX_FOLDED:
             return Outcome.CLOSED, None
-        funding, short = self._fund(debit.amount, debit.at)
+        funding, short = self._fund(debit.amount, debit.at, place.region)
         self._post(USED, debit.amount)
         return Outcome.APPLIED, self._spent_at_once(debit.claim, ClaimState.CLOSED, debit.amount, place, funding, short)
 
@@ -239,7 +272,7 @@ class Account(Cells):
         amount = transfer.amount
         if amount - self.totals[DEBT] > MAX_FOLDED:
             return Outcome.CLOSED, None
-        funding, short = self._fund(amount, now, transfer.expires_at)
+        funding, short = self._fund(amount, now, place.region, transfer.expires_at)
         self._post(TRANSFERRED, amount)
         return Outcome.APPLIED, self._spent_at_once(
             transfer.claim, ClaimState.TRANSFERRED, amount, place, funding, short
@@ -270,7 +303,7 @@ class Account(Cells):
         if amount > overrun:
             self._post(HELD_PREFIX + claim.id, overrun - amount)
         self._post(USED, amount)
-        more, short = self._fund(overrun, at) if overrun else ((), 0)
+        more, short = self._fund(overrun, at, place.region) if overrun else ((), 0)
         state, held_debt = claim.state, claim.held_debt - from_debt
         if final and open_before:
             self._give_back(claim.id, held, held_debt)
@@ -358,6 +391,35 @@ class Account(Cells):
         )  # fmt: skip
         return Outcome.APPLIED, self._set_claim(self.claims.get(claim.id), changed)
 
+    def _revoke(self, name: LotId) -> tuple[Outcome, None]:
+        """Close a lot, or all shares of a grant."""
+        if name in self.lots:
+            return self._close_lot(name, LotState.REVOKED, REVOKED)
+        shares = [place.lot for place in self.spending_order if self.lots[place.lot].grant == name]
+        for lot in shares:
+            self._close_lot(lot, LotState.REVOKED, REVOKED)
+        return Outcome.APPLIED if shares else Outcome.CLOSED, None
+
+    def _move(self, move: Move, place: Position, now: int) -> tuple[Outcome, None]:
+        lot = self.lots.get(move.lot)
+        amount = min(move.amount, lot.remaining) if lot is not None and lot.is_live(now) else 0
+        if lot is None or not amount or lot.owner != place.region or move.to == place.region:
+            return Outcome.CLOSED, None
+        name = share_of(lot.grant, move.to)
+        target = self.lots.get(name)
+        if target is not None and (target.owner != move.to or target.state is not LotState.OPEN):
+            # A lot of another grant, which somebody has called so; or one that takes nothing any more.
+            return Outcome.CLOSED, None
+        self._post(LOT_PREFIX + lot.id, -amount)
+        self._set_lot(lot, lot.given(-amount))
+        self._post(LOT_PREFIX + name, amount)
+        if target is None:
+            new = Lot(name, amount, amount, lot.starts_at, lot.expires_at, lot.priority, place, LotState.OPEN, move.to)
+            self._set_lot(None, new)
+        else:
+            self._set_lot(target, target.given(amount))
+        return Outcome.APPLIED, None
+
     def _close_lot(self, lot_id: LotId, state: LotState, account: str) -> tuple[Outcome, None]:
         lot = self.lots.get(lot_id)
         if lot is None or lot.state is not LotState.OPEN:
@@ -370,13 +432,19 @@ class Account(Cells):
 
     # -- the moves they are made of ---------------------------------------------------------------------------------
 
-    def _fund(self, amount: int, at: int, lasting_until: int = _FOR_EVER) -> tuple[Funding, int]:
-        """Take `amount` from the lots live at `at` that do not expire before `lasting_until`; the rest is debt."""
+    def _fund(self, amount: int, at: int, region: str, lasting_until: int = _FOR_EVER) -> tuple[Funding, int]:
+        """Take `amount` from the lots live at `at` that `region` may spend, in spending order; the rest is debt.
+
+        Only from lots that do not expire before `lasting_until`.
+        """
+        only = region if self.is_escrowed else None
         funding: list[tuple[LotId, int]] = []
         lots = self.lots
         for place in self.spending_order:
             lot = lots[place.lot]
             if lot.remaining and lot.starts_at <= at < lot.expires_at >= lasting_until:
+                if only is not None and lot.owner != only:
+                    continue
                 part = lot.remaining if lot.remaining < amount else amount
                 self._post(LOT_PREFIX + lot.id, -part)
                 self._set_lot(lot, lot.with_remaining(lot.remaining - part))
@@ -388,12 +456,15 @@ class Account(Cells):
             self._post(DEBT, -amount)
         return tuple(funding), amount
 
-    def _repay(self, now: int) -> None:
-        """Pay debt from what is live, the oldest debtor first."""
+    def _repay(self, now: int, region: str) -> None:
+        """Pay debt from what is live, the oldest debtor first; under escrow a region's shares pay its own debts."""
+        only = region if self.is_escrowed else None
         for place in self.spending_order:
             lot = self.lots[place.lot]
-            while lot.remaining and lot.is_live(now) and self.debtors:
-                claim = self.claims[self.debtors[min(self.debtors)]]
+            if only is not None and lot.owner != only:
+                continue
+            while lot.remaining and lot.is_live(now) and (since := self._oldest_debt(only)) is not None:
+                claim = self.claims[self.debtors[since]]
                 part = min(lot.remaining, claim.debt)
                 self._post(LOT_PREFIX + lot.id, -part)
                 self._post(DEBT, part)
@@ -401,6 +472,11 @@ class Account(Cells):
                 self._repaid_by(claim, lot.id, part)
             if not self.debtors:
                 return
+
+    def _oldest_debt(self, region: str | None) -> Position | None:
+        if region is None:
+            return min(self.debtors, default=None)
+        return min([since for since in self.debtors if since.region == region], default=None)
 
     def _repaid_by(self, claim: Claim, lot: LotId, part: int) -> None:
         """That part of the debtor's funding now names the lot: what was used before what is only held."""

@@ -28,10 +28,24 @@ from ledger.command import (
     TransferCredit,
     derived_id,
 )
-from ledger.ids import ClaimId, Key, LotId, TenantId, transfer_name
-from ledger.lot import LotState
-from ledger.operation import Capture, Debit, Grant, Hold, Operation, Policy, Refund, Release, Renew, Revoke, Transfer
-from ledger.posting import DEBT, ISSUED, TRANSFERRED
+from ledger.ids import MAX_NAME, ClaimId, Key, LotId, TenantId, transfer_name
+from ledger.lot import LotState, share_of
+from ledger.operation import (
+    Admission,
+    Capture,
+    Debit,
+    Grant,
+    Hold,
+    OnOverspend,
+    Operation,
+    Policy,
+    Refund,
+    Release,
+    Renew,
+    Revoke,
+    Transfer,
+)
+from ledger.posting import ISSUED, TRANSFERRED
 from ledger.pricing import NoPrice
 from ledger.refusal import (
     Limits,
@@ -65,20 +79,15 @@ def admit(
                 return claim
             return _ended(claim) or Release(claim.id)
         case DebitUsage():
-            return _debit(account, tenant, command, key, now, limits)
+            return _debit(account, tenant, command, key, now, terms)
         case GrantCredit():
-            return _grant(account, tenant, command, key, now, limits)
+            return _grant(account, tenant, command, key, now, terms)
         case RefundUsage():
             return _refund(account, command, now, limits)
         case RevokeLot():
-            lot = account.lots.get(command.lot)
-            if lot is None:
-                return not_found("lot", command.lot)
-            if lot.state is not LotState.OPEN:
-                return Refusal(Reason.LOT_CLOSED, f"the lot is {lot.state} already", {"lot": lot.id})
-            return Revoke(lot.id)
+            return _revoke(account, command.lot)
         case SetPolicy():
-            return Policy(command.on_overspend, command.max_held, command.debt_limit)
+            return _policy(command)
         case ReportHeartbeat():
             return heartbeat(account, command, now, limits)
         case ReportUsage():
@@ -90,17 +99,17 @@ def admit(
 
 
 def admit_transfer(
-    giver: Account, receiver: Account, tenant: TenantId, command: TransferCredit, key: Key, now: int
+    giver: Account, receiver: Account, tenant: TenantId, command: TransferCredit, key: Key, now: int, here: str
 ) -> Transfer | Refusal:
-    """Judge a transfer at `now` (ms) by both accounts; `tenant` is the giver."""
+    """Judge a transfer at `now` (ms) in the region `here` by both accounts; `tenant` is the giver."""
     expires_at = command.expires_at
     if expires_at is None:
-        expires_at = _first_end(giver, command.amount, now)
+        expires_at = _first_end(giver, command.amount, now, here)
     elif expires_at <= now:
         return invalid("expires_at", "must be in the future")
-    available = giver.live_credit(now, expires_at) + giver.totals[DEBT]
+    available = giver.live_credit(now, here, expires_at) - giver.debt(here)
     if command.amount > available:
-        return _insufficient(giver, command.amount, available, now)
+        return _insufficient(giver, command.amount, available, now, here)
     if command.amount + giver.totals[TRANSFERRED] > MAX_TOTAL:
         return invalid("amount", f"would bring what the tenant has transferred above {MAX_TOTAL}")
     name = transfer_name(tenant, command.to, key)
@@ -111,12 +120,12 @@ def admit_transfer(
     )
 
 
-def _first_end(account: Account, amount: int, now: int) -> int:
+def _first_end(account: Account, amount: int, now: int, here: str) -> int:
     """When the first of the lots expires that would pay for `amount`; `now` if they cannot."""
     ends: list[int] = []
     for place in account.spending_order:
         lot = account.lots[place.lot]
-        if lot.remaining and lot.is_live(now):
+        if lot.remaining and lot.is_live(now) and (lot.owner == here or not account.is_escrowed):
             ends.append(lot.expires_at)
             amount -= lot.remaining
             if amount <= 0:
@@ -124,26 +133,70 @@ def _first_end(account: Account, amount: int, now: int) -> int:
     return now
 
 
+def _policy(command: SetPolicy) -> Policy | Refusal:
+    if command.admission is Admission.ESCROW and command.on_overspend is OnOverspend.REVOKE:
+        return invalid("on_overspend", "revoke contradicts admission escrow: there regions cannot overspend each other")
+    return Policy(command.on_overspend, command.admission, command.max_held, command.debt_limit)
+
+
+def _revoke(account: Account, name: LotId) -> Revoke | Refusal:
+    """A lot, or, by its name, a grant of which regions have shares."""
+    lot = account.lots.get(name)
+    lots = [lot] if lot is not None else [each for each in account.lots.values() if each.grant == name]
+    if not lots:
+        return not_found("lot", name)
+    if all(each.state is not LotState.OPEN for each in lots):
+        return Refusal(Reason.LOT_CLOSED, f"the lot is {lots[0].state} already", {"lot": name})
+    return Revoke(name)
+
+
 def _grant(
-    account: Account, tenant: TenantId, command: GrantCredit, key: Key, now: int, limits: Limits
+    account: Account, tenant: TenantId, command: GrantCredit, key: Key, now: int, terms: Terms
 ) -> Grant | Refusal:
     starts_at = now if command.starts_at is None else command.starts_at
-    if starts_at < now - limits.max_late_ms:
-        return invalid("starts_at", f"lies {now - starts_at} ms in the past; at most {limits.max_late_ms} are taken")
+    latest = terms.limits.max_late_ms
+    if starts_at < now - latest:
+        return invalid("starts_at", f"lies {now - starts_at} ms in the past; at most {latest} are taken")
     if command.expires_at <= starts_at:
         return invalid("expires_at", "must be after starts_at")
     if command.expires_at <= now:
         return invalid("expires_at", "must be in the future")
     lot = command.lot or LotId(derived_id(tenant, key))
-    if lot in account.lots:
+    shares = _shares(account, command, lot, terms)
+    if isinstance(shares, Refusal):
+        return shares
+    grant = Grant(lot, command.amount, starts_at, command.expires_at, command.priority, shares)
+    if account.is_granted(grant):
         return _taken("lot", lot, is_derived=command.lot is None)
-    return _one_lot_too_many(account, command.amount) or Grant(
-        lot, command.amount, starts_at, command.expires_at, command.priority
-    )
+    return _one_lot_too_many(account, command.amount, len(grant.lots)) or grant
 
 
-def _one_lot_too_many(account: Account, amount: int) -> Refusal | None:
-    if len(account.spending_order) >= MAX_OPEN_LOTS:
+def _shares(account: Account, command: GrantCredit, lot: LotId, terms: Terms) -> tuple[tuple[str, int], ...] | Refusal:
+    """How a grant is split: the parts by weight, rounded down, and what is left over one by one in order of weight."""
+    if not account.is_escrowed:
+        if command.weights is not None:
+            return invalid("weights", "are of use only for a tenant under escrow")
+        return ()
+    known = dict(terms.weights)
+    weights = known if command.weights is None else dict(command.weights)
+    if not weights.keys() <= known.keys():
+        return invalid("weights", f"must be of regions of this cluster: {', '.join(sorted(known))}")
+    total = sum(weights.values())
+    if not total:
+        return invalid("weights", "must not all be 0")
+    if len(share_of(lot, max(weights, key=len))) > MAX_NAME:
+        return invalid(
+            "lot", f"is too long: with a region's name behind it, it must have at most {MAX_NAME} characters"
+        )
+    heaviest = sorted(weights, key=lambda region: (-weights[region], region))
+    parts = {region: command.amount * weights[region] // total for region in heaviest}
+    for region in heaviest[: command.amount - sum(parts.values())]:
+        parts[region] += 1
+    return tuple((region, amount) for region, amount in sorted(parts.items()) if amount)
+
+
+def _one_lot_too_many(account: Account, amount: int, lots: int = 1) -> Refusal | None:
+    if len(account.spending_order) + lots > MAX_OPEN_LOTS:
         return invalid("lot", f"would be one open lot more than the {MAX_OPEN_LOTS} that a tenant may have")
     if amount - account.totals[ISSUED] > MAX_TOTAL:
         return invalid("amount", f"would bring what the tenant was given above {MAX_TOTAL}")
@@ -160,7 +213,7 @@ def _reserve(account: Account, tenant: TenantId, command: Reserve, key: Key, now
     amount = amount_to_hold(command.amount, now, terms)
     if isinstance(amount, Refusal):
         return amount
-    return refused_hold(account, amount, now) or Hold(claim, amount, now + command.lease_ms, command.job)
+    return refused_hold(account, amount, now, terms.region) or Hold(claim, amount, now + command.lease_ms, command.job)
 
 
 def amount_to_hold(asked: int | Estimate, now: int, terms: Terms) -> int | Refusal:
@@ -175,8 +228,8 @@ def amount_to_hold(asked: int | Estimate, now: int, terms: Terms) -> int | Refus
     return amount
 
 
-def refused_hold(account: Account, amount: int, now: int) -> Refusal | None:
-    """Why `amount` cannot be held at `now` (ms); None if it can."""
+def refused_hold(account: Account, amount: int, now: int, here: str) -> Refusal | None:
+    """Why `amount` cannot be held at `now` (ms) in the region `here`; None if it can."""
     most = account.policy.max_held
     if most is not None and account.held + amount > most:
         return Refusal(
@@ -184,9 +237,9 @@ def refused_hold(account: Account, amount: int, now: int) -> Refusal | None:
             f"{amount} asked, {account.held} held already, and the tenant's policy allows {most}",
             {"requested": amount, "held": account.held, "max_held": most},
         )
-    available = account.available(now)
+    available = account.available(now, here)
     if amount > available:
-        return _insufficient(account, amount, available, now)
+        return _insufficient(account, amount, available, now, here)
     return None
 
 
@@ -211,20 +264,24 @@ def _capture(account: Account, command: CaptureUsage, now: int, limits: Limits) 
 
 
 def _debit(
-    account: Account, tenant: TenantId, command: DebitUsage, key: Key, now: int, limits: Limits
+    account: Account, tenant: TenantId, command: DebitUsage, key: Key, now: int, terms: Terms
 ) -> Debit | Refusal:
+    here = terms.region
     claim = command.debit or ClaimId(derived_id(tenant, key))
     if account.claim(claim) is not None:
         return _taken("debit", claim, is_derived=command.debit is None)
-    at = event_time(command.at, now, limits)
+    at = event_time(command.at, now, terms.limits)
     if isinstance(at, Refusal):
         return at
     # A late debit may also draw on lots that were live at its own time and are not closed yet.
-    available = account.available(now) if at == now else account.credit_at_either(at, now) + account.totals[DEBT]
+    available = (
+        account.available(now, here) if at == now else account.credit_at_either(at, now, here) - account.debt(here)
+    )
     if command.amount > available:
         if command.on_shortage is OnShortage.REFUSE:
-            return _insufficient(account, command.amount, available, now)
-        limit, debt = account.policy.debt_limit, command.amount - available
+            return _insufficient(account, command.amount, available, now, here)
+        limit = account.policy.debt_limit
+        debt = command.amount - available + account.debt() - account.debt(here)
         if limit is not None and debt > limit:
             return Refusal(
                 Reason.DEBT_LIMIT,
@@ -269,17 +326,20 @@ def _bad_lease(lease_ms: int, limits: Limits) -> Refusal | None:
     return None
 
 
-def _insufficient(account: Account, amount: int, available: int, now: int) -> Refusal:
+def _insufficient(account: Account, amount: int, available: int, now: int, here: str) -> Refusal:
     starts = [lot.starts_at for lot in account.lots.values() if lot.remaining and lot.starts_at > now]
+    elsewhere = account.live_credit(now) - account.live_credit(now, here) if account.is_escrowed else None
+    detail = f"{amount} asked, {available} available"
     return Refusal(
         Reason.INSUFFICIENT_CREDIT,
-        f"{amount} asked, {available} available",
+        f"{detail} here, {elsewhere} in the shares of other regions" if elsewhere else detail,
         {
             "requested": amount,
             "available": available,
-            "debt": -account.totals[DEBT],
+            "debt": account.debt(),
             "held": account.held,
             "next_start": min(starts, default=None),
+            **({"elsewhere": elsewhere} if elsewhere is not None else {}),
         },
     )
 

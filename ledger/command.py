@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from ledger.ids import ClaimId, JobId, Key, LotId, TenantId, derived
-from ledger.operation import OnOverspend
+from ledger.operation import Admission, OnOverspend
 from ledger.pricing import Work
 
 
@@ -30,6 +30,8 @@ class GrantCredit(Struct, frozen=True, gc=False, tag="grant"):
     starts_at: int | None = None
     priority: int = 0
     lot: LotId | None = None
+    weights: tuple[tuple[str, int], ...] | None = None
+    """Under escrow: how it is split over the regions (None: as configured)."""
 
 
 class RevokeLot(Struct, frozen=True, gc=False, tag="revoke"):
@@ -106,6 +108,7 @@ class SetPolicy(Struct, frozen=True, gc=False, tag="policy"):
     """Set the tenant's rules, all of them."""
 
     on_overspend: OnOverspend = OnOverspend.DEBT
+    admission: Admission = Admission.OPTIMISTIC
     max_held: int | None = None
     debt_limit: int | None = None
 

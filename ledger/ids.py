@@ -13,6 +13,8 @@ from typing import Annotated, Final, NamedTuple, NewType
 from msgspec import Meta
 
 TENANT_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}\Z"
+MAX_NAME: Final = 128
+
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}\Z"
 """What a client may call a lot or a claim that it makes."""
 
@@ -28,6 +30,7 @@ LotId = NewType("LotId", str)
 ClaimId = NewType("ClaimId", str)
 Key = NewType("Key", str)
 
+CheckedRegion = Annotated[str, Meta(pattern=REGION_PATTERN)]
 CheckedTenant = Annotated[TenantId, Meta(pattern=TENANT_PATTERN)]
 CheckedLot = Annotated[LotId, Meta(pattern=ID_PATTERN)]
 CheckedClaim = Annotated[ClaimId, Meta(pattern=ID_PATTERN)]

@@ -18,12 +18,14 @@ from ledger.ids import (
     CheckedClaim,
     CheckedJob,
     CheckedLot,
+    CheckedRegion,
     CheckedTenant,
     ClaimId,
     LotId,
     NewClaim,
     NewLot,
 )
+from ledger.lot import share_of
 
 AnyAmount = Annotated[int, Meta(ge=0, le=MAX_AMOUNT)]
 MadeName = Annotated[str, Meta(pattern=r"^~[0-9a-f]{24}\Z")]
@@ -38,14 +40,37 @@ class OnOverspend(StrEnum):
     """It is void."""
 
 
+class Admission(StrEnum):
+    """What a region may spend."""
+
+    OPTIMISTIC = "optimistic"
+    """All that the tenant has, as far as it knows: regions can spend the same credit."""
+    ESCROW = "escrow"
+    """Its own shares, which no other region can spend."""
+
+
 class Grant(Struct, frozen=True, gc=False, tag_field="kind", tag="grant", forbid_unknown_fields=True):
-    """Credit is given: a new lot, live when ``starts_at <= t < expires_at``."""
+    """Credit is given: a new lot, live when ``starts_at <= t < expires_at``; or one for each of its ``shares``."""
 
     lot: NewLot
     amount: Amount
     starts_at: Millis
     expires_at: Millis
     priority: Priority
+    shares: Annotated[tuple[tuple[CheckedRegion, Amount], ...], Meta(max_length=256)] = ()
+
+    def __post_init__(self) -> None:
+        if self.shares:
+            regions = [region for region, _ in self.shares]
+            if len(set(regions)) < len(regions) or sum([amount for _, amount in self.shares]) != self.amount:
+                raise ValueError("shares must be of different regions, and the amount together")
+
+    @property
+    def lots(self) -> tuple[tuple[LotId, str | None, int], ...]:
+        """The lots that it makes: the name, the region whose share it is, the amount."""
+        if not self.shares:
+            return ((self.lot, None, self.amount),)
+        return tuple([(share_of(self.lot, region), region, amount) for region, amount in self.shares])
 
 
 class Hold(Struct, frozen=True, gc=False, tag_field="kind", tag="hold", forbid_unknown_fields=True):
@@ -114,6 +139,14 @@ class Expire(Struct, frozen=True, gc=False, tag_field="kind", tag="expire", forb
     lot: CheckedLot
 
 
+class Move(Struct, frozen=True, gc=False, tag_field="kind", tag="move", forbid_unknown_fields=True):
+    """Of a tenant under escrow: credit of the origin's own ``lot`` becomes another region's share of the same grant."""
+
+    lot: CheckedLot
+    to: CheckedRegion
+    amount: Amount
+
+
 class Settle(Struct, frozen=True, gc=False, tag_field="kind", tag="settle", forbid_unknown_fields=True):
     """Debt is repaid from credit that has become live."""
 
@@ -122,6 +155,7 @@ class Policy(Struct, frozen=True, gc=False, tag_field="kind", tag="policy", forb
     """The tenant's rules from here on. ``max_held`` and ``debt_limit`` are limits at admission; None: none."""
 
     on_overspend: OnOverspend = OnOverspend.DEBT
+    admission: Admission = Admission.OPTIMISTIC
     max_held: AnyAmount | None = None
     debt_limit: AnyAmount | None = None
 
@@ -190,6 +224,7 @@ Operation = (
     | Refund
     | Revoke
     | Expire
+    | Move
     | Settle
     | Policy
     | Transfer

@@ -52,6 +52,10 @@ class Terms(Struct, frozen=True):
 
     limits: Limits
     rates: RateCard = field(default_factory=RateCard)
+    region: str = ""
+    """Where it is judged."""
+    weights: tuple[tuple[str, int], ...] = ()
+    """All regions, and how a grant is split over them for a tenant under escrow."""
 
 
 def invalid(field: str, rule: str) -> Refusal:

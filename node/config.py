@@ -53,13 +53,14 @@ class ClusterSection(Section, frozen=True, kw_only=True):
     id: Name
 
 
-class RegionSection(Section, frozen=True, kw_only=True):
+class RegionSection(Section, frozen=True, kw_only=True, omit_defaults=True):
     """``[[region]]``: one region's node. Addresses are ``host:port``."""
 
     name: Name
     listen: str
     peer_listen: str
     data: Annotated[str, Meta(min_length=1)]
+    weight: Annotated[int, Meta(ge=0, le=1_000_000)] = 1
 
 
 class LimitsSection(Section, frozen=True, kw_only=True):
@@ -157,6 +158,7 @@ class RegionConfig(Struct, frozen=True, kw_only=True):
     listen: Address
     peer_listen: Address
     data: Path
+    weight: int = 1
 
 
 class NodeConfig(Struct, frozen=True, kw_only=True):
@@ -190,6 +192,7 @@ class NodeConfig(Struct, frozen=True, kw_only=True):
                 ),
                 self.rates,
             ),
+            weights=tuple(sorted((region.name, region.weight) for region in (self.region, *self.peers))),
             rules=Rules(key_lifetime_ms=self.rules.key_lifetime_ms),
             settle_after_ms=self.timing.settle_after_ms,
             settle_at_most_ms=self.timing.settle_at_most_ms,
@@ -297,6 +300,7 @@ def _region(path: Path, index: int, section: RegionSection, data: Path | None) -
         listen=address("listen", section.listen),
         peer_listen=address("peer_listen", section.peer_listen),
         data=place.resolve(),
+        weight=section.weight,
     )
 
 

@@ -8,12 +8,13 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
+from ledger.ids import TenantId
 from node.alarms import AlarmKind
 from node.region import Region
 from replication.clock import MAX_REPLICAS, VectorClock, merge
 from replication.codec import Frame, FrameError, Hello
 from replication.delivery import Alarm
-from replication.gossip import Close, Deliver, Effect, Heard, InFlight, Pace, Reason, Send, Session, Terms
+from replication.gossip import Asked, Close, Deliver, Effect, Heard, InFlight, Pace, Reason, Send, Session, Terms
 from replication.stability import Frontier
 
 _ANSWER_INTERVALS = 5
@@ -130,8 +131,15 @@ class Links:
         """Time has passed."""
         region = self._region
         region.frontier = self.frontier.advance(region.durable, region.promise(now))
+        self.ask_around(now)
         for session in list(self._sessions):
             self._carry_out(session, session.tick(now), now)
+
+    def ask_around(self, now: int) -> None:
+        """Ask the peers that are linked for credit that this region's clients want, and that others' shares hold."""
+        linked = {name: peer.session for name, peer in self.peers.items() if peer.session is not None}
+        for wish in self._region.take_wishes(linked, now):
+            self._carry_out(linked[wish.region], linked[wish.region].ask_for(wish.tenant, wish.amount), now)
 
     def take_outgoing(self) -> list[tuple[Session, Frame | Close]]:
         """What is to be sent, or closed, in this order; it is yours from here on."""
@@ -167,5 +175,7 @@ class Links:
                     self._region.aside.heard(region, clock)
                     peer.promise = max(peer.promise, session.peer_promise)
                     peer.hlc = session.peer_hlc
+                case Asked(peer_region, tenant, amount):
+                    self._region.give(TenantId(tenant), peer_region, amount, now)
                 case Alarm(kind, subject, detail):
                     self._region.alarms.raise_(AlarmKind(kind), subject, detail, now)

@@ -13,13 +13,13 @@ lately; the rest is on disk (see `node.book` and `node.store.journal`).
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from heapq import merge
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from conflict.compensate import compensations
 from conflict.contest import Contest
@@ -30,14 +30,15 @@ from ledger.cells import Effect
 from ledger.claim import Claim, ClaimState
 from ledger.command import Command, GrantCredit, TransferCredit, fingerprint
 from ledger.ids import ClaimId, Key, LotId, Position, TenantId
-from ledger.lot import Lot, LotState
-from ledger.operation import Content, Expire, Grant, Hold, Lapse, Operation, Renew, Settle, Transfer
-from ledger.posting import DEBT, Outcome, Postings
+from ledger.lot import Lot, LotState, share_of
+from ledger.operation import Content, Expire, Grant, Hold, Lapse, Move, Operation, Renew, Settle, Transfer
+from ledger.posting import Outcome, Postings
 from ledger.refusal import Reason, Refusal, invalid, not_found
 from ledger.rules import Rules
 from ledger.timeline import BEGINNING
 from node.alarms import AlarmKind, Alarms
 from node.book import LedgerBook, stored_debt
+from node.escrow import Wish, Wishes, parts_of, wanted_when_low
 from node.forgetting import Forgetting
 from node.lowwater import LowWater, copy_of
 from node.mending import Mender
@@ -102,6 +103,8 @@ class Counts(Struct):
     """By kind: operations of this region that lost."""
     lapsed: int = 0
     """Reservations of this region whose lease ended."""
+    moved: int = 0
+    """Parts of lots that were moved to the shares of other regions."""
     forgotten: int = 0
     """Idempotency keys whose lifetime was over."""
 
@@ -142,6 +145,9 @@ class Region:
         self._in_flight: deque[_InFlight] = deque()
         self._late: dict[TenantId, LedgerBook] = {}
         self._forgot_at = 0
+        weights = settings.weights or tuple((name, 1) for name in settings.regions)
+        self._terms = structs.replace(settings.terms, region=settings.region, weights=weights)
+        self._wishes = Wishes(settings.region, settings.anti_entropy_interval_ms)
         self._forgetting = Forgetting(overlay, settings.rules.key_lifetime_ms)
         self._sums = Sums()
         self.mending = Mender(
@@ -275,10 +281,16 @@ class Region:
             receiver = self._book(command.to, now)
             if not receiver.exists:
                 return _no_such_tenant(command.to)
-            return admit_transfer(book.account, receiver.account, tenant, command, key, present)
-        operation = admit(book.account, tenant, command, key, present, self.settings.terms)
-        if isinstance(operation, Refusal) and operation.reason is Reason.RESERVATION_ENDED:
-            return _with_conflict(operation, book)
+            operation: Operation | Refusal = admit_transfer(
+                book.account, receiver.account, tenant, command, key, present, self.settings.region
+            )
+        else:
+            operation = admit(book.account, tenant, command, key, present, self._terms)
+        if isinstance(operation, Refusal):
+            if operation.reason is Reason.RESERVATION_ENDED:
+                return _with_conflict(operation, book)
+            if operation.fields.get("elsewhere"):
+                self._wishes.want(tenant, int(operation.fields["requested"] or 0))
         return operation
 
     @property
@@ -340,8 +352,13 @@ class Region:
             for concerned, effect in done:
                 concerned.account.undo(effect)
             raise
-        for leg in legs_of(filed):
-            self._watch(leg)
+        for (concerned, _), leg in zip(done, legs_of(filed), strict=True):
+            self._watch(concerned, leg)
+            if concerned.account.is_escrowed:
+                present = self.present(now)
+                low = wanted_when_low(concerned.account, self.settings.region, len(self.settings.regions), present)
+                if low:
+                    self._wishes.want(concerned.tenant, low)
         return filed
 
     def _next_place(self, now: int) -> Position:
@@ -408,8 +425,8 @@ class Region:
             self._late[book.tenant] = book
         self._merged[book.tenant] = book
         self._count_unchecked(book, filed)
-        if filed.position.region == self.settings.region:
-            self._watch(filed)
+        if filed.position.region == self.settings.region or isinstance(filed.entry.content, Grant):
+            self._watch(book, filed)
 
     # -- what is due by itself --------------------------------------------------------------------------------------
 
@@ -462,13 +479,15 @@ class Region:
             if self._sweep(book, Lapse(claim.id, now), now):
                 self.counts.lapsed += 1
             return
-        lot = book.account.lots.get(LotId(name))
-        if lot is None or lot.state is not LotState.OPEN or lot.granted.region != self.settings.region:
-            # So is a lot.
+        lot, here = book.account.lots.get(LotId(name)), self.settings.region
+        if lot is None or lot.state is not LotState.OPEN:
             return
         if due is Due.START:
-            if lot.remaining and lot.is_live(now) and book.account.totals[DEBT]:
+            if lot.owner == here and lot.remaining and lot.is_live(now) and book.account.debt(here):
                 self._sweep(book, Settle(), now)
+        elif lot.granted.region != here:
+            # So is a lot.
+            return
         elif self.frontier >> 16 >= lot.expires_at:
             self._sweep(book, Expire(lot.id), now)
         else:
@@ -484,25 +503,58 @@ class Region:
             return False
         return True
 
-    def _watch(self, filed: Filed) -> None:
-        """Note when to look at what an entry of this region made."""
-        tenant, operation = filed.tenant, filed.operation
-        if isinstance(operation, Hold | Renew):
+    def _watch(self, book: LedgerBook, filed: Filed) -> None:
+        """Note when to look at what an entry made that is this region's to look after."""
+        tenant, operation, place = filed.tenant, filed.operation, filed.position
+        is_own = place.region == self.settings.region
+        if isinstance(operation, Hold | Renew) and is_own:
             self._schedule.add(operation.lease_until, Due.LEASE, tenant, operation.claim)
         elif isinstance(operation, Grant):
-            if operation.starts_at > filed.position.now:
-                self._schedule.add(operation.starts_at, Due.START, tenant, operation.lot)
-            self._schedule.add(operation.expires_at, Due.EXPIRY, tenant, operation.lot)
+            for lot, owner, _ in operation.lots:
+                if operation.starts_at > place.now and (owner or place.region) == self.settings.region:
+                    self._schedule.add(operation.starts_at, Due.START, tenant, lot)
+                if is_own:
+                    self._schedule.add(operation.expires_at, Due.EXPIRY, tenant, lot)
+        elif isinstance(operation, Move) and is_own:
+            lot_moved = book.account.lots.get(operation.lot)
+            share = book.account.lots.get(share_of(lot_moved.grant, operation.to)) if lot_moved is not None else None
+            if share is not None:
+                self._watch_lot(tenant, share, place.now)
 
     def _watch_claim(self, tenant: TenantId, claim: Claim) -> None:
         if claim.region == self.settings.region and claim.state is ClaimState.OPEN:
             self._schedule.add(claim.lease_until, Due.LEASE, tenant, claim.id)
 
     def _watch_lot(self, tenant: TenantId, lot: Lot, now: int) -> None:
-        if lot.granted.region == self.settings.region and lot.state is LotState.OPEN:
-            if lot.starts_at > now or self._sums.owes(tenant):
+        if lot.state is LotState.OPEN:
+            if lot.owner == self.settings.region and (lot.starts_at > now or self._sums.owes(tenant)):
                 self._schedule.add(lot.starts_at, Due.START, tenant, lot.id)
-            self._schedule.add(lot.expires_at, Due.EXPIRY, tenant, lot.id)
+            if lot.granted.region == self.settings.region:
+                self._schedule.add(lot.expires_at, Due.EXPIRY, tenant, lot.id)
+
+    # -- credit of tenants under escrow -----------------------------------------------------------------------------
+
+    def take_wishes(self, linked: Collection[str], now: int) -> list[Wish]:
+        """Whom of the `linked` peers to ask for credit, now."""
+        if not self._wishes or not linked:
+            return []
+        wishes: list[Wish] = []
+        for tenant in self._wishes.due(now):
+            try:
+                account = self._book(tenant, now).account
+            except DamagedEntry:
+                continue  # the wish stays, for when it is mended
+            wishes += self._wishes.take(tenant, account, linked, self.present(now), now)
+        return wishes
+
+    def give(self, tenant: TenantId, to: str, amount: int, now: int) -> None:
+        """A peer asks for credit of a tenant under escrow: move what there is of it."""
+        book = self.existing_book(tenant, now)
+        if book is None or not book.account.is_escrowed:
+            return
+        for lot, part in parts_of(book.account, self.settings.region, amount, self.present(now)):
+            if self._sweep(book, Move(lot, to, part), now):
+                self.counts.moved += 1
 
     # -- putting the books right ------------------------------------------------------------------------------------
 
@@ -546,16 +598,16 @@ class Region:
                 self._stamp([(book, effect)], self._next_place(now), compensation, None, None)
             except Malformed as error:
                 self.alarms.raise_(AlarmKind.TOO_LONG, book.tenant, f"cannot post a compensation: {error}", now)
-        if book.account.totals[DEBT] and self._has_own_credit(book, now):
-            # A lot started while nobody here knew of the debt.
+        if book.account.debt(self.settings.region) and self._has_own_credit(book, now):
+            # A lot started while nobody here knew of the debt, or credit was moved here.
             self._sweep(book, Settle(), now)
         self._watch_reopened(book)
 
     def _has_own_credit(self, book: LedgerBook, now: int) -> bool:
-        """Whether a lot that this region granted has something left and is live."""
+        """Whether a lot of this region has something left and is live."""
         lots = [book.account.lots[place.lot] for place in book.account.spending_order]
         present = self.present(now)
-        return any(lot.remaining and lot.is_live(present) for lot in lots if lot.granted.region == self.settings.region)
+        return any(lot.remaining and lot.is_live(present) for lot in lots if lot.owner == self.settings.region)
 
     def _watch_reopened(self, book: LedgerBook) -> None:
         """Where the end of a reservation has come to nothing, nobody looks at its lease any more: look again."""

@@ -285,22 +285,39 @@ class Node:
 
     # -- writes -----------------------------------------------------------------------------------------------------
 
-    async def submit(self, tenant: TenantId, command: Command, key: Key) -> Accepted | Refusal:
-        """Judge a command, and return when its entry is durable. Raises `Unavailable`."""
-        if self.committer.failure.done() or self._low_on_disk:
-            raise Unavailable("; ".join(self.not_ready()))
-        try:
-            outcome = self.region.submit(tenant, command, key, self.wall_ms())
-        except DamagedEntry as error:
-            raise NothingDone(_waits_for(error)) from None
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the end
-            raise self._stopped_by(error) from None
+    async def submit(self, tenant: TenantId, command: Command, key: Key, wait_ms: int = 0) -> Accepted | Refusal:
+        """Judge a command, and return when its entry is durable. Raises `Unavailable`.
+
+        Of a tenant under escrow it waits up to `wait_ms` for credit that lies in the shares of other regions.
+        """
+        deadline = time.monotonic() + wait_ms / 1000
+        while True:
+            moved = self._moved
+            outcome = self._judge(tenant, command, key)
+            rest = deadline - time.monotonic()
+            if isinstance(outcome, Accepted) or not outcome.fields.get("elsewhere") or rest <= 0:
+                break
+            self.links.ask_around(self.wall_ms())
+            self.on_outgoing()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(rest, self.config.timing.anti_entropy_interval_ms / 1000)):
+                    await moved.wait()
         if isinstance(outcome, Accepted):
             await self.committer.durable(outcome.filed.commit)
         elif (book := self.region.books.get(tenant)) is not None:
             # A refusal tells of the tenant's state: let none of it be such as a crash could take back.
             await self.committer.durable(book.last_commit)
         return outcome
+
+    def _judge(self, tenant: TenantId, command: Command, key: Key) -> Accepted | Refusal:
+        if self.committer.failure.done() or self._low_on_disk:
+            raise Unavailable("; ".join(self.not_ready()))
+        try:
+            return self.region.submit(tenant, command, key, self.wall_ms())
+        except DamagedEntry as error:
+            raise NothingDone(_waits_for(error)) from None
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the end
+            raise self._stopped_by(error) from None
 
     async def submit_all(self, asked: Sequence[Asked]) -> list[Accepted | Refusal | NothingDone]:
         """Judge commands one after the other, and return when the one commit that holds them is durable.
@@ -311,14 +328,10 @@ class Node:
         # One batch at a time, or batches that overlap could keep the disk waiting for ever.
         async with self._batching, self.committer.holding():
             for number, (tenant, command, key) in enumerate(asked, 1):
-                if self.committer.failure.done() or self._low_on_disk:
-                    raise Unavailable("; ".join(self.not_ready()))
                 try:
-                    answers.append(self.region.submit(tenant, command, key, self.wall_ms()))
-                except DamagedEntry as error:
-                    answers.append(NothingDone(_waits_for(error)))
-                except Exception as error:  # noqa: BLE001 - whatever it is, it is the end
-                    raise self._stopped_by(error) from None
+                    answers.append(self._judge(tenant, command, key))
+                except NothingDone as nothing:
+                    answers.append(nothing)
                 if number % _JUDGED_AT_ONCE == 0:
                     await asyncio.sleep(0)
         await self._all_durable()

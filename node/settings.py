@@ -14,6 +14,8 @@ class RegionSettings(Struct, frozen=True, kw_only=True):
     regions: tuple[str, ...]
     terms: Terms
     rules: Rules = Rules()
+    weights: tuple[tuple[str, int], ...] = ()
+    """How a grant is split over all regions for a tenant under escrow; evenly if it is not said."""
     settle_after_ms: int = 1_000
     settle_at_most_ms: int = 10_000
     checkpoint_after_ms: int = 5_000

@@ -10,6 +10,7 @@ promise with one bit flipped on the way would be a promise that nobody gave.
     want     for some logs: send me what is behind number a, up to number b; the asker's number for the question
     entries  sealed entries in the order in which the sender applied them, how far they reach in each log, and the
              number of the question that they answer, 0 if nobody asked
+    ask      please move credit of a tenant under escrow to my region's share
     bye      why I close the link
 
 At most 1 MiB. The type of every value is read from its first byte, and every length is held against its limit, before
@@ -27,7 +28,8 @@ from zlib import crc32
 import msgpack
 from msgspec import Struct
 
-from ledger.ids import REGION_PATTERN
+from ledger.amount import MAX_AMOUNT
+from ledger.ids import REGION_PATTERN, TENANT_PATTERN
 from replication.clock import MAX_HLC, MAX_REPLICAS, MAX_SEQ, REPLICA_PATTERN, VectorClock
 from replication.entry import MAX_SEALED_BYTES, MIN_SEALED_BYTES
 
@@ -82,6 +84,13 @@ class Entries(Struct, frozen=True):
     answers: int
 
 
+class Ask(Struct, frozen=True):
+    """The sender's clients want more of a tenant's credit than its own shares hold; it would like so much moved."""
+
+    tenant: str
+    amount: int
+
+
 class Bye(Struct, frozen=True):
     """The sender closes the link. ``reason`` is a word for programs, ``text`` for people."""
 
@@ -89,7 +98,7 @@ class Bye(Struct, frozen=True):
     text: str
 
 
-Frame = Hello | Have | Want | Entries | Bye
+Frame = Hello | Have | Want | Entries | Ask | Bye
 
 
 class Fault(StrEnum):
@@ -181,6 +190,8 @@ def _values(frame: Frame) -> list[Any]:
             return [FORMAT, "want", number, ranges]
         case Entries(page, reaches, answers):
             return [FORMAT, "entries", page, reaches, answers]
+        case Ask(tenant, amount):
+            return [FORMAT, "ask", tenant, amount]
         case Bye(reason, text):
             return [FORMAT, "bye", reason, text]
 
@@ -188,6 +199,7 @@ def _values(frame: Frame) -> list[Any]:
 # -- values in --------------------------------------------------------------------------------------------------
 
 _is_region = re.compile(REGION_PATTERN).match
+_is_tenant = re.compile(TENANT_PATTERN).match
 _is_replica = re.compile(REPLICA_PATTERN).match
 
 _TEXT: Final = frozenset((*range(0xA0, 0xC0), 0xD9, 0xDA, 0xDB))
@@ -250,6 +262,10 @@ class _Reader:
         """The name of a region."""
         return _matching(_is_region, self.text())
 
+    def tenant(self) -> str:
+        """The name of a tenant."""
+        return _matching(_is_tenant, self.text())
+
     def replica(self) -> str:
         """The name of a replica."""
         return _matching(_is_replica, self.text())
@@ -311,6 +327,7 @@ _READERS: Final[dict[str, Callable[[_Reader], Frame]]] = {
     "have": lambda reader: Have(reader.clock(), reader.promises(), reader.number(MAX_HLC)),
     "want": lambda reader: Want(_at_least_1(reader.number()), reader.ranges()),
     "entries": lambda reader: Entries(reader.page(), reader.clock(), reader.number()),
+    "ask": lambda reader: Ask(reader.tenant(), _at_least_1(reader.number(MAX_AMOUNT))),
     "bye": lambda reader: Bye(reader.text(), reader.text()),
 }  # fmt: skip
 

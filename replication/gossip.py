@@ -26,6 +26,7 @@ from replication.clock import MAX_REPLICAS, Hlc, VectorClock, descends, hlc_at, 
 from replication.codec import (
     MAX_FRAME_BYTES,
     MAX_PAGE_ENTRIES,
+    Ask,
     Bye,
     Entries,
     Frame,
@@ -138,6 +139,14 @@ class Heard(Struct, frozen=True):
     clock: VectorClock
 
 
+class Asked(Struct, frozen=True):
+    """The peer would like so much of a tenant's credit moved to its shares."""
+
+    region: str
+    tenant: str
+    amount: int
+
+
 class Close(Struct, frozen=True):
     """Close the link, after what has been sent; the session is over."""
 
@@ -145,7 +154,7 @@ class Close(Struct, frozen=True):
     text: str
 
 
-Effect = Send | Deliver | Heard | Alarm | Close
+Effect = Send | Deliver | Heard | Asked | Alarm | Close
 
 
 class InFlight:
@@ -250,6 +259,8 @@ class Session:
                 return self._answer(number, ranges)
             case Entries():
                 return self._taken(frame, now)
+            case Ask(tenant, amount):
+                return [Asked(self.region, tenant, amount)]
 
     def refuse(self, error: FrameError) -> list[Effect]:
         """What came in is not a frame."""
@@ -279,6 +290,10 @@ class Session:
             size += len(sealed)
         self._sent = last
         return [*pushes, Send(Entries(page, {own: last}, 0))]
+
+    def ask_for(self, tenant: str, amount: int) -> list[Effect]:
+        """Our clients want more of a tenant's credit than our shares hold; what comes of it, entries tell."""
+        return [] if self._closed or self.peer is None else [Send(Ask(tenant, amount))]
 
     def acknowledge(self) -> list[Effect]:
         """Something has become durable: say so, if it is of the peer's own log."""

@@ -108,6 +108,7 @@ from creditmesh.wire.field import (
     WorkClass,
 )
 from creditmesh.wire.policy import (
+    Admission,
     OnOverspend,
     Policy,
     PolicyChange,
@@ -169,6 +170,7 @@ __all__ = [
     "PROBLEM_JSON",
     "STATUS",
     "TYPE_PREFIX",
+    "Admission",
     "Alarm",
     "Amount",
     "AmountOrEstimate",

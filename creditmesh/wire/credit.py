@@ -25,6 +25,7 @@ from creditmesh.wire.field import (
     PageReply,
     Priority,
     ReadReply,
+    Region,
     Reply,
     Request,
     Tenant,
@@ -47,6 +48,8 @@ class GrantRequest(Request, frozen=True, kw_only=True):
     priority: Priority = 0
     lot: NewId | None = None
     """Null: derived from tenant and idempotency key."""
+    weights: Annotated[dict[Region, Annotated[int, Meta(ge=0, le=1_000_000)]], Meta(max_length=256)] | None = None
+    """Of a tenant under escrow: how it is split into shares of the regions; null: as the cluster is configured."""
 
     def __post_init__(self) -> None:
         if self.starts_at is not None and self.starts_at >= self.expires_at:
@@ -61,6 +64,8 @@ class GrantReply(Reply, frozen=True, kw_only=True):
     starts_at: int
     expires_at: int
     priority: int
+    shares: dict[str, int] | None
+    """Of a tenant under escrow: what each region may spend; the lots are called ``<lot>@<region>``."""
     region: str
 
 
@@ -81,6 +86,8 @@ class LotBalance(Reply, frozen=True, kw_only=True):
     """A lot as the balance shows it."""
 
     lot: str
+    owner: str | None
+    """Of a tenant under escrow: the region that may spend it."""
     remaining: int
     starts_at: int
     expires_at: int
@@ -108,7 +115,10 @@ class BalanceReply(ReadReply, frozen=True, kw_only=True):
 
     tenant: str
     available: int
-    """What live lots still hold, less the debt. May be negative."""
+    """What live lots still hold, less the debt; may be negative. Of a tenant under escrow: what this region may
+    spend."""
+    elsewhere: int | None
+    """Of a tenant under escrow: what lies in the shares of other regions."""
     held: int
     used: int
     debt: int
@@ -160,6 +170,8 @@ class ReserveRequest(AmountOrEstimate, frozen=True, kw_only=True):
     """Null: derived from tenant and idempotency key."""
     job: JobName | None = None
     """The scheduler's own name for the work, by which usage events find the reservation."""
+    wait_ms: Annotated[int, Meta(ge=0, le=60_000)] = 0
+    """Of a tenant under escrow: how long to wait for credit to be moved here from other regions' shares."""
 
 
 class RenewRequest(Request, frozen=True, kw_only=True):

@@ -17,11 +17,21 @@ class OnOverspend(StrEnum):
     REVOKE = "revoke"
 
 
+class Admission(StrEnum):
+    """What a region may spend."""
+
+    OPTIMISTIC = "optimistic"
+    ESCROW = "escrow"
+
+
 class PolicyRequest(Request, frozen=True, kw_only=True):
     """``PUT policy``: the tenant's rules from now on, all of them: what is left out has its default."""
 
     on_overspend: OnOverspend = OnOverspend.DEBT
     """``debt``: it stands, and the tenant owes what is missing. ``revoke``: it is void."""
+    admission: Admission = Admission.OPTIMISTIC
+    """``optimistic``: all that the tenant has, as far as the region knows. ``escrow``: its own shares, which no other
+    region can spend; grants are split into shares from then on."""
     max_held: Limit | None = None
     """No reservation is accepted with which more than this would be held; null: no limit."""
     debt_limit: Limit | None = None
@@ -32,6 +42,7 @@ class Policy(Reply, frozen=True, kw_only=True):
     """A tenant's rules."""
 
     on_overspend: OnOverspend
+    admission: Admission
     max_held: int | None
     debt_limit: int | None
 

@@ -66,6 +66,8 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """insufficient-credit: what could be had now; and below, what is owed and held."""
     debt: int | None = None
     held: int | None = None
+    elsewhere: int | None = None
+    """insufficient-credit, of a tenant under escrow: what lies in the shares of other regions."""
     next_start: int | None = None
     """insufficient-credit: when the next lot starts."""
     max_held: int | None = None

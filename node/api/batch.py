@@ -100,6 +100,8 @@ class Understood:
             request = msgspec.convert(operation.body, write.request)
         except msgspec.ValidationError as error:
             raise fault(error, "body") from None
+        if write.wait_ms(request):
+            raise invalid("wait_ms", "must be 0: a batch waits for nobody")
         self.write = write
         self.tenant = TenantId(operation.tenant)
         self.key = Key(operation.key)

@@ -235,8 +235,11 @@ class Node(Protocol):
         """The time at which a command would be judged."""
         ...
 
-    async def submit(self, tenant: TenantId, command: Command, key: Key) -> Accepted | Refusal:
-        """Judge a command; what stands is durable when this returns. Raises `Unavailable`."""
+    async def submit(self, tenant: TenantId, command: Command, key: Key, wait_ms: int) -> Accepted | Refusal:
+        """Judge a command; what stands is durable when this returns. Raises `Unavailable`.
+
+        Of a tenant under escrow it waits up to `wait_ms` for credit to be moved here from other regions.
+        """
         ...
 
     async def submit_all(self, asked: Sequence[Asked]) -> list[Accepted | Refusal | NothingDone]:

@@ -45,7 +45,7 @@ class Fields(Struct, frozen=True):
 FIELDS: Final[dict[ProblemKind, Fields]] = {
     ProblemKind.INVALID_REQUEST: Fields({"field": str, "rule": str}),
     ProblemKind.INSUFFICIENT_CREDIT: Fields(
-        {"requested": int, "available": int, "debt": int, "held": int}, {"next_start": int}
+        {"requested": int, "available": int, "debt": int, "held": int}, {"next_start": int, "elsewhere": int}
     ),
     ProblemKind.DEBT_LIMIT: Fields({"requested": int, "available": int, "debt_limit": int}),
     ProblemKind.HELD_LIMIT: Fields({"requested": int, "held": int, "max_held": int}),

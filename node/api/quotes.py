@@ -81,8 +81,8 @@ class Quotes:
         amount = amount_to_hold(amount_asked(asked), now, self._terms)
         if isinstance(amount, Refusal):
             raise refused_by_ledger(amount)
-        refusal = refused_hold(account, amount, now)
-        available, held = account.available(now), account.held
+        refusal = refused_hold(account, amount, now, node.name)
+        available, held = account.available(now, node.name), account.held
         return wire.QuoteReply(
             tenant=book.tenant,
             amount=amount,

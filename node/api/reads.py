@@ -123,7 +123,7 @@ class TenantReads:
             ids[0],
             lambda book: wire.BalanceReply(
                 tenant=book.tenant,
-                **replies.balance_fields(book.account, self._node.now()),
+                **replies.balance_fields(book.account, self._node.now(), self._node.name),
                 **said_of_itself(self._node),
             ),
         )

@@ -63,6 +63,7 @@ def grant_reply(filed: Filed, region: str) -> wire.GrantReply:
         starts_at=grant.starts_at,
         expires_at=grant.expires_at,
         priority=grant.priority,
+        shares=dict(grant.shares) or None,
         region=region,
     )
 
@@ -155,6 +156,7 @@ def policy_fields(policy: Policy) -> dict[str, Any]:
     """What `wire.Policy` says of a tenant's rules."""
     return {
         "on_overspend": wire.OnOverspend(policy.on_overspend.value),
+        "admission": wire.Admission(policy.admission.value),
         "max_held": policy.max_held,
         "debt_limit": policy.debt_limit,
     }
@@ -215,17 +217,20 @@ def _said(count: int) -> int:
     return min(count, MAX_AMOUNT)
 
 
-def balance_fields(account: Account, now: int) -> dict[str, Any]:
-    """What `wire.BalanceReply` says of a tenant at `now` (ms)."""
+def balance_fields(account: Account, now: int, here: str) -> dict[str, Any]:
+    """What `wire.BalanceReply` says of a tenant at `now` (ms) in the region `here`."""
+    is_escrowed = account.is_escrowed
     open_lots = [account.lots[place.lot] for place in account.spending_order]
     return {
-        "available": account.available(now),
+        "available": account.available(now, here),
+        "elsewhere": account.live_credit(now) - account.live_credit(now, here) if is_escrowed else None,
         "held": account.held,
         "used": account.totals[USED],
         "debt": -account.totals[DEBT],
         "lots": [
             wire.LotBalance(
                 lot=lot.id,
+                owner=lot.owner if is_escrowed else None,
                 remaining=lot.remaining,
                 starts_at=lot.starts_at,
                 expires_at=lot.expires_at,
@@ -239,12 +244,13 @@ def balance_fields(account: Account, now: int) -> dict[str, Any]:
 
 def all_lots(account: Account) -> list[wire.Lot]:
     """Every lot of a tenant, in spending order."""
-    return [_lot(lot) for lot in sorted(account.lots.values(), key=spending_place)]
+    return [_lot(lot, account.is_escrowed) for lot in sorted(account.lots.values(), key=spending_place)]
 
 
-def _lot(lot: Lot) -> wire.Lot:
+def _lot(lot: Lot, is_escrowed: bool) -> wire.Lot:
     return wire.Lot(
         lot=lot.id,
+        owner=lot.owner if is_escrowed else None,
         amount=lot.amount,
         remaining=lot.remaining,
         starts_at=lot.starts_at,

@@ -30,7 +30,7 @@ from ledger.command import (
     TransferCredit,
 )
 from ledger.ids import ClaimId, JobId, Key, LotId, TenantId
-from ledger.operation import OnOverspend
+from ledger.operation import Admission, OnOverspend
 from ledger.pricing import Work
 from ledger.refusal import Reason, Refusal
 from node.api.description import Description, Route, replied_by, told_by
@@ -72,7 +72,7 @@ _msgpack = msgspec.msgpack.Encoder().encode
 class Write(Generic[RequestT]):
     """One kind of write: its path below the tenant, its request, what it means, what is answered, what is refused."""
 
-    __slots__ = ("body", "command", "ids", "method", "path", "refusals", "reply", "request", "status")
+    __slots__ = ("body", "command", "ids", "method", "path", "refusals", "reply", "request", "status", "wait_ms")
 
     def __init__(
         self,
@@ -83,11 +83,13 @@ class Write(Generic[RequestT]):
         status: int,
         *refusals: ProblemKind,
         method: str = "POST",
+        wait_ms: Callable[[RequestT], int] = lambda _: 0,
     ) -> None:
         self.path = f"/v1/tenants/{{tenant}}/{path}"
         self.ids = self.path.count("{")
         """How many ids the path has, the tenant's included."""
         self.method = method
+        self.wait_ms = wait_ms
         self.request = request
         self.refusals = refusals
         self.body = Body(request)
@@ -98,7 +100,8 @@ class Write(Generic[RequestT]):
 
 def _grant(asked: wire.GrantRequest, _: Ids) -> Command:
     lot = None if asked.lot is None else LotId(asked.lot)
-    return GrantCredit(asked.amount, asked.expires_at, asked.starts_at, asked.priority, lot)
+    weights = None if asked.weights is None else tuple(sorted(asked.weights.items()))
+    return GrantCredit(asked.amount, asked.expires_at, asked.starts_at, asked.priority, lot, weights)
 
 
 def _revoke(_: wire.RevokeRequest, ids: Ids) -> Command:
@@ -149,7 +152,8 @@ def _transfer(asked: wire.TransferRequest, _: Ids) -> Command:
 
 
 def _policy(asked: wire.PolicyRequest, _: Ids) -> Command:
-    return SetPolicy(OnOverspend(asked.on_overspend.value), asked.max_held, asked.debt_limit)
+    admission = Admission(asked.admission.value)
+    return SetPolicy(OnOverspend(asked.on_overspend.value), admission, asked.max_held, asked.debt_limit)
 
 
 _SHORT, _TAKEN, _ENDED, _CLOSED = (
@@ -172,7 +176,17 @@ _HELD, _OWES = ProblemKind.HELD_LIMIT, ProblemKind.DEBT_LIMIT
 _KIND: Final = wire.BatchKind
 
 WRITES: Final[dict[wire.BatchKind, Write[Any]]] = {
-    _KIND.RESERVE: Write("reservations", wire.ReserveRequest, _reserve, reservation_reply, 201, _SHORT, _HELD, _TAKEN),
+    _KIND.RESERVE: Write(
+        "reservations",
+        wire.ReserveRequest,
+        _reserve,
+        reservation_reply,
+        201,
+        _SHORT,
+        _HELD,
+        _TAKEN,
+        wait_ms=lambda asked: asked.wait_ms,
+    ),
     _KIND.RENEW: Write("reservations/{reservation}/renew", wire.RenewRequest, _renew, reservation_reply, 200, _ENDED),
     _KIND.CAPTURE: Write(
         "reservations/{reservation}/capture", wire.CaptureRequest, _capture, reservation_reply, 200, _ENDED
@@ -220,11 +234,12 @@ def write_handler(node: Node, write: Write[Any]) -> Handler:
         content = await read_body(request, body_bytes)
         started = perf_counter()
         packed = is_msgpack(headers) if content else False
-        command = to_command(decode(content, packed), ids)
+        asked = decode(content, packed)
+        command = to_command(asked, ids)
         await wait_for_clock(node, headers)
         refuse_unless_ready(node)
         with may_stand():
-            answer = await node.submit(TenantId(ids[0]), command, key)
+            answer = await node.submit(TenantId(ids[0]), command, key, write.wait_ms(asked))
         count(metrics, command, answer, perf_counter() - started)
         if isinstance(answer, Refusal):
             raise refused_by_ledger(answer)

@@ -71,13 +71,23 @@ def grant(
     ] = None,
     priority: Annotated[int, typer.Option(help="Lots with the smaller number pay first.")] = 0,
     lot: Annotated[str | None, typer.Option(help="The lot's name. Default: made from the key.")] = None,
+    weight: Annotated[
+        list[str] | None, typer.Option(help="Under escrow: REGION=NUMBER, for each region that gets a share.")
+    ] = None,
     key: Key = None,
 ) -> None:
     """Give credit to a tenant: a new lot."""
     reply = node.write(
         key,
         lambda client, key: client.grant(
-            tenant, amount, expires_at=expires, starts_at=starts, priority=priority, lot=lot, key=key
+            tenant,
+            amount,
+            expires_at=expires,
+            starts_at=starts,
+            priority=priority,
+            lot=lot,
+            weights=_weights(weight),
+            key=key,
         ),
     )
     node.show(
@@ -87,9 +97,19 @@ def grant(
             amount=f"{reply.amount:,}",
             live=f"{shown_time(reply.starts_at)} to {shown_time(reply.expires_at)}",
             priority=str(reply.priority),
+            shares=", ".join(f"{region} {part:,}" for region, part in (reply.shares or {}).items()) or "none",
             accepted_in=reply.region,
         ),
     )
+
+
+def _weights(given: list[str] | None) -> dict[str, int] | None:
+    if not given:
+        return None
+    parts = [text.rpartition("=") for text in given]
+    if not all(region and number.isdecimal() for region, _, number in parts):
+        raise Stop(USAGE, "--weight is REGION=NUMBER, such as us-east=2")
+    return {region: int(number) for region, _, number in parts}
 
 
 def revoke(
@@ -172,13 +192,25 @@ def reserve(
     lease: Lease = LEASE_MS,
     reservation: Annotated[str | None, typer.Option("--id", help="Its name. Default: made from the key.")] = None,
     job: Annotated[str | None, typer.Option(help="What it is for, in the scheduler's words.")] = None,
+    wait: Annotated[
+        int,
+        typer.Option(
+            "--wait",
+            parser=lambda given: given if isinstance(given, int) else parse_duration(given),
+            metavar="DURATION",
+            show_default="0s",
+            help="Under escrow: wait so long for credit from other regions.",
+        ),
+    ] = 0,
     key: Key = None,
 ) -> None:
     """Set credit aside for a job, until it is captured, released, or the lease ends."""
     asked = _amount_or_estimate(amount, gpu, gpus, duration, work)
     reply = node.write(
         key,
-        lambda client, key: client.reserve(tenant, asked, lease_ms=lease, reservation=reservation, job=job, key=key),
+        lambda client, key: client.reserve(
+            tenant, asked, lease_ms=lease, reservation=reservation, job=job, wait_ms=wait, key=key
+        ),
     )
     _show_reservation(node, reply)
 
@@ -256,7 +288,7 @@ def balance(node: Node, tenant: Tenant) -> None:
 def lots(node: Node, tenant: Tenant) -> None:
     """All lots of a tenant, in spending order."""
     reply = node.ask(lambda client: client.lots(tenant))
-    shown = table("lot", "granted#", "remaining#", "live from", "until", "priority#", "")
+    shown = table("lot", "granted#", "remaining#", "live from", "until", "priority#", "", "")
     for lot in reply.lots:
         shown.add_row(
             lot.lot,
@@ -266,6 +298,7 @@ def lots(node: Node, tenant: Tenant) -> None:
             shown_time(lot.expires_at),
             str(lot.priority),
             "closed" if lot.closed else "",
+            f"{lot.owner}'s" if lot.owner is not None else "",
         )
     node.show(reply, shown)
 
@@ -297,7 +330,10 @@ def balance_shown(reply: wire.BalanceReply) -> tuple[RenderableType, ...]:
     owed = Text(f"{reply.debt:,}", style="bold red" if reply.debt else "")
     totals = facts(
         tenant=reply.tenant,
-        available=Text(f"{reply.available:,}", style="bold red" if reply.available < 0 else "bold"),
+        available=Text.assemble(
+            (f"{reply.available:,}", "bold red" if reply.available < 0 else "bold"),
+            "" if reply.elsewhere is None else f" here, {reply.elsewhere:,} in the shares of other regions",
+        ),
         held=f"{reply.held:,}",
         used=f"{reply.used:,}",
         owed=owed,

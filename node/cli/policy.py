@@ -24,12 +24,13 @@ def add_to(app: typer.Typer) -> None:
 def show_policy(node: Node, tenant: Tenant) -> None:
     """The rules that count now, and how they came to be."""
     reply = node.ask(lambda client: client.policy(tenant))
-    shown = table("since", "entry", "on overspend", "most held#", "most owed#")
+    shown = table("since", "entry", "on overspend", "admission", "most held#", "most owed#")
     for change in reply.history:
         shown.add_row(
             shown_time(change.since),
             change.entry,
             change.on_overspend.value,
+            change.admission.value,
             amount(change.max_held),
             amount(change.debt_limit),
         )
@@ -43,6 +44,9 @@ def set_policy(
     on_overspend: Annotated[
         wire.OnOverspend, typer.Option(help="What becomes of a reservation whose credit was spent earlier elsewhere.")
     ] = wire.OnOverspend.DEBT,
+    admission: Annotated[
+        wire.Admission, typer.Option(help="What a region may spend: all there is, or its own shares only.")
+    ] = wire.Admission.OPTIMISTIC,
     max_held: Annotated[int | None, typer.Option(min=0, help="The most that may be held. Default: no limit.")] = None,
     debt_limit: Annotated[int | None, typer.Option(min=0, help="The most that debits may owe. Default: none.")] = None,
     key: Key = None,
@@ -51,7 +55,7 @@ def set_policy(
     reply = node.write(
         key,
         lambda client, key: client.set_policy(
-            tenant, on_overspend=on_overspend, max_held=max_held, debt_limit=debt_limit, key=key
+            tenant, on_overspend=on_overspend, admission=admission, max_held=max_held, debt_limit=debt_limit, key=key
         ),
     )
     node.show(reply, _rules(reply), facts(since=shown_time(reply.since), accepted_in=reply.region))
@@ -60,6 +64,7 @@ def set_policy(
 def _rules(policy: wire.Policy) -> RenderableType:
     return facts(
         on_overspend=policy.on_overspend.value,
+        admission=policy.admission.value,
         most_held=amount(policy.max_held) or "no limit",
         most_owed=amount(policy.debt_limit) or "no limit",
     )

@@ -31,7 +31,7 @@ def show_everything(
             _show(_reply_to(command, answer, region.settings.region))
     book = region.existing_book(tenant, now)
     assert book is not None
-    _show(replies.balance_fields(book.account, now))
+    _show(replies.balance_fields(book.account, now, region.settings.region))
     _show(replies.all_lots(book.account))
     _show(replies.debt_of(tenant, book.account))
     for claim in list(book.account.claims.values()):

@@ -15,6 +15,7 @@ from ledger.claim import Claim
 from ledger.ids import ClaimId, JobId, Key, LotId, Position, TenantId, derived, usage_name
 from ledger.job import Job
 from ledger.operation import (
+    Admission,
     Capture,
     Debit,
     Expire,
@@ -22,6 +23,7 @@ from ledger.operation import (
     Heartbeat,
     Hold,
     Lapse,
+    Move,
     OnOverspend,
     Operation,
     Policy,
@@ -69,6 +71,7 @@ class Named:
     claims: list[ClaimId]
 
 
+regions = st.sampled_from(REGIONS)
 lots = st.sampled_from(LOTS)
 claims = st.sampled_from(CLAIMS[:11])
 choices = st.integers(0, 15)
@@ -78,7 +81,8 @@ yes_or_no = st.booleans()
 jobs = st.sampled_from((None, *JOBS))
 some_job = st.sampled_from(JOBS)
 transfers = st.sampled_from(TRANSFERS)
-policies = st.builds(Policy, st.sampled_from(OnOverspend))
+policies = st.builds(Policy, st.sampled_from(OnOverspend), st.sampled_from(Admission))
+is_shared = st.sampled_from((False, False, True))
 starts_in_ms = st.sampled_from((0, 0, 0, -20, 15))
 lasts_ms = st.integers(1, 120)
 priorities = st.sampled_from((0, 0, -1))
@@ -99,9 +103,18 @@ def _a_claim(draw: st.DrawFn, named: Named) -> ClaimId:
 
 
 def _grant(draw: st.DrawFn, now: int, named: Named) -> Grant:
-    lot, starts_at = draw(lots), now + draw(starts_in_ms)
-    named.lots.append(lot)
-    return Grant(lot, draw(given_amounts), starts_at, starts_at + draw(lasts_ms), draw(priorities))
+    lot, starts_at, ends_at = draw(lots), now + draw(starts_in_ms), now + draw(lasts_ms) + 15
+    shares: tuple[tuple[str, int], ...] = ()
+    amount = draw(given_amounts)
+    if draw(is_shared):
+        shares = tuple((region, draw(amounts)) for region in REGIONS[: 1 + draw(choices) % 3])
+        amount = sum(part for _, part in shares)
+    named.lots.extend([name for name, _, _ in Grant(lot, amount, 0, 1, 0, shares).lots])
+    return Grant(lot, amount, starts_at, ends_at, draw(priorities), shares)
+
+
+def _move(draw: st.DrawFn, _: int, named: Named) -> Move:
+    return Move(_a_lot(draw, named), draw(regions), draw(amounts))
 
 
 def _hold(draw: st.DrawFn, now: int, named: Named) -> Hold:
@@ -173,14 +186,13 @@ def _usage(draw: st.DrawFn, now: int, named: Named) -> Usage:
 KINDS: tuple[Callable[[st.DrawFn, int, Named], Operation], ...] = (
     _grant, _grant, _grant, _hold, _hold, _hold, _hold, _capture, _capture, _capture, _debit, _debit,
     _refund, _refund, _release, _renew, _lapse, _revoke, _expire, _settle, _policy, _transfer, _heartbeat,
-    _usage, _usage, _usage,
+    _usage, _usage, _usage, _move,
 )  # fmt: skip
 
 kinds = st.sampled_from(KINDS)
 more = st.integers(0, 24).map(bool)
 steps_ms = st.sampled_from((0, 0, 1, 3, 10, 25))
 counters = st.integers(0, 2)
-regions = st.sampled_from(REGIONS)
 is_compensation = st.sampled_from((False,) * 9 + (True,))
 contested_keys = st.sampled_from((*(OWN_KEY,) * 12, None, *CONTESTED_KEYS))
 

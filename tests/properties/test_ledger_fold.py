@@ -131,7 +131,8 @@ def test_debt_never_stands_beside_live_credit_after_an_operation(history: list[W
     for entry in history:
         effect = apply(account, entry)
         if effect.outcome is not Outcome.DUPLICATE:
-            assert not (account.totals["debt"] and account.live_credit(entry.position.now))
+            region = entry.position.region
+            assert not (account.debt(region) and account.live_credit(entry.position.now, region))
 
 
 @given(histories())

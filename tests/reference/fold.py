@@ -19,6 +19,7 @@ from typing import assert_never
 
 from ledger.ids import JobId, Position, usage_name
 from ledger.operation import (
+    Admission,
     Capture,
     Debit,
     Expire,
@@ -26,6 +27,7 @@ from ledger.operation import (
     Heartbeat,
     Hold,
     Lapse,
+    Move,
     OnOverspend,
     Operation,
     Policy,
@@ -93,6 +95,8 @@ class Ledger:
     accounts: dict[str, int] = field(default_factory=dict)
     grants: dict[str, Grant] = field(default_factory=dict)
     granted_at: dict[str, Position] = field(default_factory=dict)
+    share_of: dict[str, str] = field(default_factory=dict)
+    """Of lots that are a region's share of a grant: the region."""
     closed: dict[str, str] = field(default_factory=dict)
     claims: dict[str, PlainClaim] = field(default_factory=dict)
     keys: dict[str, int] = field(default_factory=dict)
@@ -135,6 +139,29 @@ class Ledger:
         """What is left of the lots live at `at`, less the debt."""
         return sum(self.remaining(lot) for lot in self.live_lots(at)) + self.balance("debt")
 
+    def owner(self, lot: str) -> str:
+        """The region that may spend a lot, if the tenant is under escrow."""
+        return self.share_of.get(lot, self.granted_at[lot].region)
+
+    def lots_of(self, region: str, lots: Iterable[str]) -> list[str]:
+        """Those of `lots` that a region may spend."""
+        if self.policy.admission != Admission.ESCROW:
+            return list(lots)
+        return [lot for lot in lots if self.owner(lot) == region]
+
+    def available_in(self, region: str, lots: Iterable[str]) -> int:
+        """What is left of those of `lots` that a region may spend, less what they have to repay."""
+        debts = sum(
+            (claim.held + claim.used).count(None) for claim in self.claims.values() if self.repays(region, claim)
+        )
+        return sum(self.remaining(lot) for lot in self.lots_of(region, lots)) - debts
+
+    def repays(self, region: str, claim: PlainClaim) -> bool:
+        """Whether a region's lots pay what a claim owes."""
+        if self.policy.admission != Admission.ESCROW:
+            return True
+        return claim.debtor_since is not None and claim.debtor_since.region == region
+
 
 def fold(lines: Iterable[Line], key_lifetime_ms: int) -> Ledger:
     """The books after `lines`, whose order is put right first, and what each line did (`Ledger.verdicts`)."""
@@ -159,18 +186,20 @@ def _judge(ledger: Ledger, line: Line) -> Verdict:
     if _names_something_taken(ledger, line.operation):
         return NOTHING
     before = dict(ledger.accounts)
-    _repay(ledger, now)
+    _repay(ledger, now, line.place.region)
     _note_debtors(ledger, line.place)
     outcome = _do(ledger, line, now)
     _note_debtors(ledger, line.place)
-    _repay(ledger, now)
+    _repay(ledger, now, line.place.region)
     _note_debtors(ledger, line.place)
     return Verdict(_difference(before, ledger.accounts), outcome)
 
 
 def _names_something_taken(ledger: Ledger, operation: Operation) -> bool:
     if isinstance(operation, Grant):
-        return operation.lot in ledger.grants
+        names = {operation.lot, *(f"{operation.lot}@{region}" for region, _ in operation.shares)}
+        shared = {f"{operation.lot}@{region}" for region in set(ledger.share_of.values())} & ledger.share_of.keys()
+        return bool(names & ledger.grants.keys() or shared)
     if isinstance(operation, Hold | Debit):
         return operation.claim in ledger.claims
     if isinstance(operation, Transfer):
@@ -179,31 +208,36 @@ def _names_something_taken(ledger: Ledger, operation: Operation) -> bool:
 
 
 def _do(ledger: Ledger, line: Line, now: int) -> str:
-    operation = line.operation
+    operation, region = line.operation, line.place.region
     match operation:
         case Grant():
-            ledger.grants[operation.lot] = operation
-            ledger.granted_at[operation.lot] = line.place
-            _move(ledger, "issued", f"lot/{operation.lot}", operation.amount)
+            if not operation.shares:
+                _open_lot(ledger, line, operation.lot, operation, operation.amount, "issued")
+            for share, amount in operation.shares:
+                name = f"{operation.lot}@{share}"
+                _open_lot(ledger, line, name, operation, amount, "issued")
+                ledger.share_of[name] = share
             return "applied"
+        case Move():
+            return _move_share(ledger, operation, line, now)
         case Hold():
             claim = PlainClaim("open", operation.lease_until)
             ledger.claims[operation.claim] = claim
             if operation.job is not None:
                 ledger.job(operation.job).reserved_by = operation.claim
-            credit = sum(ledger.remaining(lot) for lot in ledger.live_lots(now))
+            credit = sum(ledger.remaining(lot) for lot in ledger.lots_of(region, ledger.live_lots(now)))
             if ledger.policy.on_overspend == OnOverspend.REVOKE and credit < operation.amount:
                 claim.state = "revoked"
                 return "revoked"
-            claim.held = _spend(ledger, operation.amount, now, f"held/{operation.claim}")
+            claim.held = _spend(ledger, operation.amount, now, f"held/{operation.claim}", region)
             return "applied"
         case Debit():
             claim = PlainClaim("closed", 0)
             ledger.claims[operation.claim] = claim
-            claim.used = _spend(ledger, operation.amount, operation.at, "used")
+            claim.used = _spend(ledger, operation.amount, operation.at, "used", region)
             return "applied"
         case Capture():
-            return _capture(ledger, operation)
+            return _capture(ledger, operation, region)
         case Release():
             if not _is_open(ledger, operation.claim):
                 return "closed"
@@ -227,7 +261,13 @@ def _do(ledger: Ledger, line: Line, now: int) -> str:
         case Refund():
             return _refund(ledger, operation)
         case Revoke():
-            return _close_lot(ledger, operation.lot, "revoked")
+            shares = [f"{operation.lot}@{share}" for share in set(ledger.share_of.values())]
+            open_shares = [lot for lot in shares if lot in ledger.share_of and lot not in ledger.closed]
+            if operation.lot in ledger.grants or not open_shares:
+                return _close_lot(ledger, operation.lot, "revoked")
+            for lot in open_shares:
+                _close_lot(ledger, lot, "revoked")
+            return "applied"
         case Expire():
             if operation.lot in ledger.grants and now < ledger.grants[operation.lot].expires_at:
                 return "early"
@@ -241,17 +281,17 @@ def _do(ledger: Ledger, line: Line, now: int) -> str:
             claim = PlainClaim("transferred", 0)
             ledger.claims[operation.name] = claim
             lasting = [lot for lot in ledger.grants if ledger.grants[lot].expires_at >= operation.expires_at]
-            claim.used = _spend(ledger, operation.amount, now, "transferred", among=lasting)
+            claim.used = _spend(ledger, operation.amount, now, "transferred", region, among=lasting)
             return "applied"
         case Heartbeat():
             return _heartbeat(ledger, operation)
         case Usage():
-            return _usage(ledger, operation)
+            return _usage(ledger, operation, region)
         case _:
             assert_never(operation)
 
 
-def _capture(ledger: Ledger, capture: Capture) -> str:
+def _capture(ledger: Ledger, capture: Capture, region: str) -> str:
     if capture.claim not in ledger.claims:
         ledger.claims[capture.claim] = PlainClaim("closed", 0)
     claim = ledger.claims[capture.claim]
@@ -259,7 +299,7 @@ def _capture(ledger: Ledger, capture: Capture) -> str:
     from_hold = claim.held[: capture.amount]
     claim.held = claim.held[capture.amount :]
     _move(ledger, f"held/{capture.claim}", "used", len(from_hold))
-    overrun = _spend(ledger, capture.amount - len(from_hold), capture.at, "used")
+    overrun = _spend(ledger, capture.amount - len(from_hold), capture.at, "used", region)
     claim.used = _tidy(claim.used + from_hold + overrun)
     if capture.final and was_open:
         _close(ledger, capture.claim)
@@ -290,7 +330,7 @@ def _heartbeat(ledger: Ledger, beat: Heartbeat) -> str:
     return "applied"
 
 
-def _usage(ledger: Ledger, usage: Usage) -> str:
+def _usage(ledger: Ledger, usage: Usage, region: str) -> str:
     job = ledger.job(usage.job)
     unpaid = _not_yet_reported(job.reported, usage.start, usage.end)
     job.reported.append((usage.start, usage.end))
@@ -306,7 +346,7 @@ def _usage(ledger: Ledger, usage: Usage) -> str:
         job.unreserved += amount
     claim = reservation or usage_name(JobId(usage.job))
     if amount:
-        return _capture(ledger, Capture(claim, amount, usage.start, usage.final))  # type: ignore[arg-type]
+        return _capture(ledger, Capture(claim, amount, usage.start, usage.final), region)  # type: ignore[arg-type]
     if usage.final and _is_open(ledger, claim):
         _close(ledger, claim)
         return "applied"
@@ -354,10 +394,34 @@ def _is_open(ledger: Ledger, claim: str) -> bool:
     return claim in ledger.claims and ledger.claims[claim].state == "open"
 
 
-def _spend(ledger: Ledger, amount: int, at: int, account: str, among: list[str] | None = None) -> Coins:
+def _open_lot(ledger: Ledger, line: Line, name: str, like: Grant, amount: int, source: str) -> None:
+    ledger.grants[name] = like
+    ledger.granted_at[name] = line.place
+    _move(ledger, source, f"lot/{name}", amount)
+
+
+def _move_share(ledger: Ledger, move: Move, line: Line, now: int) -> str:
+    region = line.place.region
+    if move.lot not in ledger.live_lots(now) or ledger.owner(move.lot) != region or move.to == region:
+        return "closed"
+    amount = min(move.amount, ledger.remaining(move.lot))
+    grant = move.lot.removesuffix(f"@{ledger.share_of[move.lot]}") if move.lot in ledger.share_of else move.lot
+    target = f"{grant}@{move.to}"
+    if not amount or target in ledger.closed or (target in ledger.grants and ledger.owner(target) != move.to):
+        return "closed"
+    if target in ledger.grants:
+        _move(ledger, f"lot/{move.lot}", f"lot/{target}", amount)
+    else:
+        _open_lot(ledger, line, target, ledger.grants[move.lot], amount, f"lot/{move.lot}")
+        ledger.share_of[target] = move.to
+    return "applied"
+
+
+def _spend(ledger: Ledger, amount: int, at: int, account: str, region: str, among: list[str] | None = None) -> Coins:
     coins: Coins = []
     for _ in range(amount):
-        payers = [lot for lot in ledger.live_lots(at) if ledger.remaining(lot) > 0 and (among is None or lot in among)]
+        own = ledger.lots_of(region, ledger.live_lots(at))
+        payers = [lot for lot in own if ledger.remaining(lot) > 0 and (among is None or lot in among)]
         payer = payers[0] if payers else None
         _move(ledger, "debt" if payer is None else f"lot/{payer}", account, 1)
         coins.append(payer)
@@ -378,10 +442,11 @@ def _return_coin(ledger: Ledger, lot: str, source: str) -> None:
     _move(ledger, source, "expired" if lot in ledger.closed else f"lot/{lot}", 1)
 
 
-def _repay(ledger: Ledger, now: int) -> None:
+def _repay(ledger: Ledger, now: int, region: str) -> None:
     while True:
-        debtors = [claim for claim in ledger.claims.values() if None in claim.held or None in claim.used]
-        payers = [lot for lot in ledger.live_lots(now) if ledger.remaining(lot) > 0]
+        owing = [claim for claim in ledger.claims.values() if None in claim.held or None in claim.used]
+        debtors = [claim for claim in owing if ledger.repays(region, claim)]
+        payers = [lot for lot in ledger.lots_of(region, ledger.live_lots(now)) if ledger.remaining(lot) > 0]
         if not debtors or not payers:
             return
         debtor = min(debtors, key=_debtor_since)

@@ -28,7 +28,7 @@ from ledger.command import (
     TransferCredit,
 )
 from ledger.ids import ClaimId, JobId, Key, LotId, TenantId
-from ledger.operation import Debit, Grant, Hold, OnOverspend
+from ledger.operation import Admission, Debit, Grant, Hold, OnOverspend
 from ledger.pricing import Work
 from ledger.refusal import Refusal
 from node.region import Accepted
@@ -46,6 +46,7 @@ _ABOUT_CLAIMS: Final = {Ask.RENEW, Ask.CAPTURE, Ask.RELEASE, Ask.REFUND}
 
 _WITHIN_A_BATCH: Final = (Ask.HOLD, Ask.DEBIT, Ask.USAGE, Ask.RENEW, Ask.GRANT, Ask.TRANSFER, Ask.CAPTURE)
 
+ESCROWED: Final = TenantId("e0")
 _NAMES: Final = 5
 """How many names clients like so much that they meet."""
 
@@ -79,8 +80,20 @@ class Clientele:
 
     def begin(self) -> None:
         """Arrange for all that is intended."""
+        if self._scenario.escrow:
+            self._scheduler.after(0, self._put_under_escrow)
         for number, intent in enumerate(self._scenario.intents):
             self._scheduler.after(intent.at, partial(self._act, intent, number))
+
+    def _put_under_escrow(self) -> None:
+        """One tenant has never been anything else: nobody hears of its credit without hearing of that."""
+        home, scenario = self._home(0), self._scenario
+        grant = GrantCredit(2 * scenario.largest_amount, self._scheduler.now + 2 * scenario.lot_ms)
+        commands: list[Command] = [grant, SetPolicy(admission=Admission.ESCROW)]
+        home.submit_all(
+            [(ESCROWED, command, Key(f"escrow{number}")) for number, command in enumerate(commands)],
+            [lambda _: None for _ in commands],
+        )
 
     def leave(self) -> None:
         """From now on nobody asks, nor waits for an answer."""
@@ -90,6 +103,8 @@ class Clientele:
 
     def _act(self, intent: Intent, number: int) -> None:
         tenant = TenantId(f"t{intent.tenant % self._scenario.tenants}")
+        if self._scenario.escrow and intent.tenant % 4 == 0 and intent.ask not in (Ask.POLICY, Ask.REVOKE):
+            tenant = ESCROWED
         home = self._home(intent.client)
         if intent.ask is Ask.READ:
             if home.region is not None:
@@ -170,11 +185,15 @@ class Clientele:
                 return RevokeLot(self._one_of(self._lots.get(tenant, []), intent.choice, LotId("nothing")))
             case Ask.TRANSFER:
                 to = TenantId(f"t{(int(tenant[1:]) + 1 + intent.choice % 2) % scenario.tenants}")
+                if scenario.escrow and intent.choice % 5 == 0:
+                    to = ESCROWED
                 expires_at = now + intent.other % scenario.lot_ms if intent.other % 3 == 0 else None
                 return TransferCredit(to, amount, expires_at, intent.choice % 2)
             case Ask.POLICY:
+                escrow = scenario.escrow and intent.amount % 3 > 0
                 return SetPolicy(
-                    OnOverspend.REVOKE if intent.other % 3 else OnOverspend.DEBT,
+                    OnOverspend.REVOKE if intent.other % 3 and not escrow else OnOverspend.DEBT,
+                    Admission.ESCROW if escrow else Admission.OPTIMISTIC,
                     2 * scenario.largest_amount if intent.choice % 3 == 0 else None,
                     scenario.largest_amount if intent.choice % 2 else None,
                 )

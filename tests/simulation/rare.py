@@ -20,15 +20,29 @@ EXPECTED: Final = frozenset(
         *(f"frame {what}" for what in ("lost", "doubled", "overtaken", "spoilt", "blocked", "refused")),
         *(
             f"accepted: {what}"
-            for what in ("Grant", "Hold", "Renew", "Capture", "Release", "Debit", "Refund", "Revoke")
+            for what in (
+                "Grant",
+                "Hold",
+                "Renew",
+                "Capture",
+                "Release",
+                "Debit",
+                "Refund",
+                "Revoke",
+                "Transfer",
+                "Policy",
+                "Heartbeat",
+                "Usage",
+            )
         ),
-        *(f"posted: {what}" for what in ("Lapse", "Expire", "Settle", "Compensation")),
+        *(f"posted: {what}" for what in ("Lapse", "Expire", "Settle", "Move", "Compensation")),
         *(f"link closed: {why}" for why in ("silent", "bad-frame", "peer-left")),
         "stopped by a damaged row",
         "start without damaged entries",
         "commit mended",
         "answer replayed",
         "answer of another region replayed",
+        "batch",
         "batch lost in the crash",
         "batch survives the crash",
         "book dropped from memory",
@@ -36,10 +50,13 @@ EXPECTED: Final = frozenset(
         "entries waited for their causes",
         "entry destroyed with its last disk",
         "key misused",
+        "key used again after its lifetime",
         "reply lost",
         "request lost",
         "request repeated",
         "retry elsewhere",
+        "tenant under escrow without debt",
+        "transfer that was made twice",
     ]
 )
 """The names under which a run counts them (`tests.simulation.trace`)."""

@@ -158,6 +158,8 @@ class Scenario(Struct, frozen=True):
     settings: dict[str, int]
     limits: Limits
     key_lifetime_ms: int
+    escrow: bool
+    """Whether tenants may be put under escrow."""
     lease_ms: int
     lot_ms: int
     largest_amount: int
@@ -177,7 +179,7 @@ class Scenario(Struct, frozen=True):
             regions=self.regions,
             terms=Terms(self.limits, RATES),
             rules=Rules(self.key_lifetime_ms),
-            **self.settings,
+            **self.settings,  # type: ignore[arg-type]
         )
 
 
@@ -210,6 +212,7 @@ def draw(seed: int) -> Scenario:
             heartbeat_lease_ms=random.choice([2, 10]) * beat,
         ),
         key_lifetime_ms=random.choice([20 * beat, 90 * DAY_MS, 90 * DAY_MS]),
+        escrow=random.random() < 0.4,
         lease_ms=beat * random.choice([1, 5, 30]),
         lot_ms=beat * random.choice([10, 60, 400]),
         largest_amount=random.choice([3, 10, 25]),

@@ -10,11 +10,13 @@ from tests.simulation.checks.compensations import Compensations
 from tests.simulation.checks.conservation import Conservation
 from tests.simulation.checks.digests import EqualDigests
 from tests.simulation.checks.durability import Durability
+from tests.simulation.checks.escrow import NoOverspendUnderEscrow
 from tests.simulation.checks.isolation import TenantIsolation
 from tests.simulation.checks.promises import Promises
 from tests.simulation.checks.reports import EqualReports
 from tests.simulation.checks.requests import OneEffect
 from tests.simulation.checks.serial import SerialLedgers
+from tests.simulation.checks.transfers import BothAccounts
 from tests.simulation.watch import Check
 
 
@@ -35,6 +37,8 @@ def all_checks() -> list[Check]:
         BoundedQueues(),
         NoFalseAlarm(),
         OneEffect(),
+        BothAccounts(),
+        NoOverspendUnderEscrow(),
         Compensations(),
         EqualReports(),
     ]

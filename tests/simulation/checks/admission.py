@@ -58,7 +58,9 @@ class Admission(Check):
             self._accepted_rightly(ledger, tenant, command, key, answer)
         elif isinstance(answer, Refusal):
             assert node.region is not None
-            judged = _Judged(ledger, tenant, command, key, answer, node.region.present(now), node.settings.terms.limits)
+            judged = _Judged(
+                ledger, tenant, command, key, answer, node.region.present(now), node.settings.terms.limits, node.name
+            )
             if isinstance(command, TransferCredit):
                 judged.receiver = self._ledgers.of(node, command.to).ledger
             judged.must_be_right()
@@ -131,6 +133,7 @@ class _Judged:
         refusal: Refusal,
         present: int,
         limits: Limits,
+        here: str,
     ) -> None:
         self.receiver = Ledger(0)
         self._ledger = ledger
@@ -140,6 +143,7 @@ class _Judged:
         self._refusal = refusal
         self._present = present
         self._limits = limits
+        self._here = here
         self._claim: PlainClaim | None = ledger.claims.get(_claim_of(tenant, command, key))
 
     def must_be_right(self) -> None:
@@ -163,19 +167,17 @@ class _Judged:
                     and (held + self._asked() > ledger.policy.max_held)
                 )
             case Reason.DEBT_LIMIT:
-                return ledger.policy.debt_limit is not None and (
-                    self._asked() - self._available() > ledger.policy.debt_limit
-                )
+                return ledger.policy.debt_limit is not None and (self._owed_after() > ledger.policy.debt_limit)
             case Reason.NOT_FOUND:
                 return not ledger.grants or self._is_unknown()
             case Reason.RESERVATION_ENDED:
                 is_void = claim is not None and claim.state == "revoked"
                 return claim is not None and claim.state != "open" and is_void == ("conflict" in fields)
             case Reason.LOT_CLOSED:
-                return isinstance(command, RevokeLot) and command.lot in ledger.closed
+                return isinstance(command, RevokeLot) and all(lot in ledger.closed for lot in self._lots_of(command))
             case Reason.ALREADY_EXISTS:
                 lot = command.lot or derived_id(self._tenant, self._key) if isinstance(command, GrantCredit) else ""
-                return claim is not None or lot in ledger.grants
+                return claim is not None or any(name.partition("@")[0] == lot for name in ledger.grants)
             case Reason.IDEMPOTENCY_MISMATCH:
                 return ledger.remembers(self._key, self._present)
             case Reason.INVALID_REQUEST:
@@ -188,6 +190,10 @@ class _Judged:
         assert asked is not None
         return asked
 
+    def _owed_after(self) -> int:
+        own = -self._ledger.available_in(self._here, ())
+        return self._asked() - self._available() - self._ledger.balance("debt") - own
+
     def _available(self) -> int:
         """A late debit may also draw on lots that were live at its own time; a transfer on those that last."""
         ledger, command = self._ledger, self._command
@@ -196,13 +202,13 @@ class _Judged:
             lots |= set(ledger.live_lots(command.at))
         if isinstance(command, TransferCredit) and command.expires_at is not None:
             lots = {lot for lot in lots if ledger.grants[lot].expires_at >= command.expires_at}
-        return sum(ledger.remaining(lot) for lot in lots) + ledger.balance("debt")
+        return ledger.available_in(self._here, lots)
 
     def _is_unknown(self) -> bool:
         command, claim = self._command, self._claim
         match command:
             case RevokeLot():
-                return command.lot not in self._ledger.grants
+                return not self._lots_of(command)
             case TransferCredit():
                 return not self.receiver.grants
             case RefundUsage():
@@ -212,6 +218,13 @@ class _Judged:
                 return claim is not None and not claim.lease_until
             case _:
                 return claim is None or not claim.lease_until
+
+    def _lots_of(self, command: RevokeLot) -> list[str]:
+        """The lot, or the shares of the grant, that is to be revoked."""
+        grants = self._ledger.grants
+        return (
+            [command.lot] if command.lot in grants else [lot for lot in grants if lot.partition("@")[0] == command.lot]
+        )
 
     def _is_invalid(self) -> bool:
         command, claim, present = self._command, self._claim, self._present

@@ -87,7 +87,7 @@ async def test_a_write_goes_out_with_a_key_and_names_its_entry() -> None:
             "POST",
             "/v1/tenants/acme/reservations",
             accepted.key,
-            {"amount": 60, "estimate": None, "lease_ms": 1000, "reservation": None, "job": "j1"},
+            {"amount": 60, "estimate": None, "lease_ms": 1000, "reservation": None, "job": "j1", "wait_ms": 0},
         )
     ]
 

@@ -76,7 +76,13 @@ class ScriptedClient(AsyncClient):
 
     async def grant(self, tenant: str, amount: int, **rest: Any) -> Accepted[wire.GrantReply]:
         reply = wire.GrantReply(
-            lot=rest["lot"], amount=amount, starts_at=0, expires_at=rest["expires_at"], priority=0, region="us-east"
+            lot=rest["lot"],
+            amount=amount,
+            starts_at=0,
+            expires_at=rest["expires_at"],
+            priority=0,
+            shares=None,
+            region="us-east",
         )
         return await self._answer(rest.pop("key"), reply, tenant=tenant, amount=amount, **rest)
 

@@ -670,7 +670,7 @@ class TestWhatIsAvailable:
         story.do(11, grant("both", 7))
         story.do(12, grant("new", 11, starts=100))
         story.do(13, grant("neither", 13, starts=500))
-        assert story.account.credit_at_either(50, 150) == 5 + 7 + 11
+        assert story.account.credit_at_either(50, 150, "eu") == 5 + 7 + 11
 
     def test_held_is_the_sum_of_all_reservations(self) -> None:
         story = Story()

@@ -107,6 +107,7 @@ class InProcessNode:
         self.metrics = Metrics()
         self.clock = WallClock()
         self.clock_ms = NOON
+        self.waits: list[int] = []
         self.disk = MemoryDisk()
         self.region = Region(config.settings, Overlay(self.disk), "0boot", NOON)
         self.replica = self.region.replica
@@ -140,7 +141,8 @@ class InProcessNode:
         self.region.receive([sealed for _, _, sealed in page], self.clock_ms)
         self.commit()
 
-    async def submit(self, tenant: TenantId, command: Command, key: Key) -> Accepted | Refusal:
+    async def submit(self, tenant: TenantId, command: Command, key: Key, wait_ms: int) -> Accepted | Refusal:
+        self.waits.append(wait_ms)
         self.on_submit(command)
         outcome = self.region.submit(tenant, command, key, self.clock_ms)
         self.commit()

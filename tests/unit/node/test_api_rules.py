@@ -105,12 +105,15 @@ class TestPolicies:
             await put_policy(browser, {"debt_limit": 0}, "p2")
             after = (await browser.get("/v1/tenants/acme/policy")).read(wire.PolicyView)
         debt, revoke = wire.OnOverspend.DEBT, wire.OnOverspend.REVOKE
-        assert (before.policy, before.history) == (wire.Policy(on_overspend=debt, max_held=None, debt_limit=None), [])
+        optimistic = wire.Admission.OPTIMISTIC
+        unlimited = wire.Policy(on_overspend=debt, admission=optimistic, max_held=None, debt_limit=None)
+        assert (before.policy, before.history) == (unlimited, [])
         assert first.status == 200
         assert first.json == {
-            "on_overspend": "revoke", "max_held": 50, "debt_limit": None, "since": NOON, "region": "r",
+            "on_overspend": "revoke", "admission": "optimistic", "max_held": 50, "debt_limit": None, "since": NOON,
+            "region": "r",
         }  # fmt: skip
-        assert after.policy == wire.Policy(on_overspend=debt, max_held=None, debt_limit=0)
+        assert after.policy == wire.Policy(on_overspend=debt, admission=optimistic, max_held=None, debt_limit=0)
         assert [(change.since - NOON, change.on_overspend, change.max_held) for change in after.history] == [
             (1000, debt, None), (0, revoke, 50),
         ]  # fmt: skip
@@ -137,7 +140,8 @@ class TestPolicies:
             ({"max_held": -1}, "max_held"),
             ({"debt_limit": 2**53}, "debt_limit"),
             ({"max_held": 1.5}, "max_held"),
-            ({"admission": "escrow"}, "admission"),
+            ({"admission": "closed"}, "admission"),
+            ({"admission": "escrow", "on_overspend": "revoke"}, "on_overspend"),
         ],
     )
     async def test_rules_that_make_no_sense_are_refused(self, body: dict[str, Any], field: str) -> None:

@@ -37,7 +37,7 @@ async def test_a_grant_makes_a_lot(east: Browser) -> None:
     assert answer.status == 201
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.read(wire.GrantReply) == wire.GrantReply(
-        lot="l1", amount=100, starts_at=NOON, expires_at=NOON + HOUR, priority=-2, region="us-east"
+        lot="l1", amount=100, starts_at=NOON, expires_at=NOON + HOUR, priority=-2, shares=None, region="us-east"
     )
 
 

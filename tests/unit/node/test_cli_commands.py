@@ -93,10 +93,11 @@ READ: dict[str, Any] = {"region": "us-east", "as_of": "t", "behind": {}}
 BALANCE = wire.BalanceReply(
     tenant="acme",
     available=-20,
+    elsewhere=None,
     held=60,
     used=1_234,
     debt=20,
-    lots=[wire.LotBalance(lot="l1", remaining=5, starts_at=0, expires_at=1_926_936_000_000, priority=0)],
+    lots=[wire.LotBalance(lot="l1", owner=None, remaining=5, starts_at=0, expires_at=1_926_936_000_000, priority=0)],
     region="us-east",
     as_of="t",
     behind={
@@ -126,7 +127,7 @@ def test_a_balance_for_programs_is_the_reply_itself(node: ScriptedNode, capsys: 
 
 
 def test_a_grant_understands_times(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
-    grant = wire.GrantReply(lot="l1", amount=5, starts_at=0, expires_at=1, priority=0, region="us-east")
+    grant = wire.GrantReply(lot="l1", amount=5, starts_at=0, expires_at=1, priority=0, shares=None, region="us-east")
     node.says("/v1/tenants/acme/grants", grant)
     code, _, _ = ends(capsys, "grant acme 5 --expires 2031-01-23T12:00 --lot l1")
     assert code == 0

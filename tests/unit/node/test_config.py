@@ -61,6 +61,7 @@ def test_the_defaults_are_those_of_the_region_itself() -> None:
         region="eu-west",
         regions=("ap-south", "eu-west", "us-east"),
         terms=Terms(Limits(31 * DAY_MS, 60_000), settings.terms.rates),
+        weights=(("ap-south", 1), ("eu-west", 1), ("us-east", 1)),
     )
 
 
@@ -86,10 +87,12 @@ window_entries = 10
 [memory]
 tenants_in_memory = 11
 """
-    settings = load(written(tmp_path, MINIMAL + sections)).node("a").settings
+    weighed = MINIMAL.replace('data = "var/b"', 'data = "var/b"\nweight = 7')
+    settings = load(written(tmp_path, weighed + sections)).node("a").settings
     assert settings.terms.limits == Limits(1, 2, 12, 13)
     assert settings.rules == Rules(14)
-    assert msgspec.structs.astuple(settings)[5:] == (3, 4, 5, 6, 7, 8, 9000, 10, 11)
+    assert settings.weights == (("a", 1), ("b", 7))
+    assert msgspec.structs.astuple(settings)[6:] == (3, 4, 5, 6, 7, 8, 9000, 10, 11)
 
 
 def test_rates_come_as_integers_or_as_text_and_from_a_date_or_a_time_on(tmp_path: Path) -> None:
