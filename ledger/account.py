@@ -183,7 +183,7 @@ class Account(Cells):
         return isinstance(operation, Grant) and self.is_granted(operation)
 
     def is_granted(self, grant: Grant) -> bool:
-        """Whether a grant of this name has been made, as one lot or in shares, or a lot is called as one of its lots."""
+        """Whether a grant of this name was made, as one lot or in shares, or a lot is called like one of its lots."""
         if any(lot in self.lots for lot, _, _ in grant.lots):
             return True
         return grant.lot in self.lots or any(lot.grant == grant.lot for lot in self.lots.values())

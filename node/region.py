@@ -354,11 +354,11 @@ class Region:
             raise
         for (concerned, _), leg in zip(done, legs_of(filed), strict=True):
             self._watch(concerned, leg)
-            if concerned.account.is_escrowed:
-                present = self.present(now)
-                low = wanted_when_low(concerned.account, self.settings.region, len(self.settings.regions), present)
-                if low:
-                    self._wishes.want(concerned.tenant, low)
+        if key is not None and book.account.is_escrowed:
+            # A client has spent, perhaps. Who has given credit away does not ask for it back.
+            low = wanted_when_low(book.account, self.settings.region, len(self.settings.regions), self.present(now))
+            if low:
+                self._wishes.want(book.tenant, low)
         return filed
 
     def _next_place(self, now: int) -> Position:

@@ -53,5 +53,6 @@ class BothAccounts(Check):
             raise Broken(f"{node.name}: {fact.dot} is {claim} of {giver.tenant}, and {lot} of {receiver.tenant}")
         if claim.made != fact.place:
             node.count("transfer that was made twice")
-        elif claim.amount != lot.amount:
-            raise Broken(f"{node.name}: {fact.dot} gives {claim.amount}, and {lot.amount} are received")
+        received = sum(each.amount for each in receiver.account.lots.values() if each.grant == transfer.name)
+        if claim.amount != received:
+            raise Broken(f"{node.name}: {fact.dot} gives {claim.amount}, and {received} are received")
