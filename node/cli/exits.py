@@ -63,10 +63,11 @@ def _refusal(error: ApiError) -> str:
 
 
 def _what_there_is(problem: wire.Problem) -> str:
-    known = {"available": problem.available, "held": problem.held, "owed": problem.debt}
+    known = {"available": problem.available, "held": problem.held, "owed": problem.debt, "elsewhere": problem.elsewhere}
     figures = ", ".join(f"{name} {amount:,}" for name, amount in known.items() if amount is not None)
     upcoming = "" if problem.next_start is None else f"; the next lot starts {shown_time(problem.next_start)}"
-    return f" ({figures}){upcoming}; ask for less, release something, or grant credit"
+    last = "grant credit, or wait for other regions to give some (--wait)" if problem.elsewhere else "or grant credit"
+    return f" ({figures}){upcoming}; ask for less, release something, {last}"
 
 
 def _no_answer(error: Unavailable) -> str:
