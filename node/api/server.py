@@ -22,6 +22,7 @@ from creditmesh.wire import ProblemKind
 from node.api.chaos import Chaos
 from node.api.description import Route
 from node.api.facade import Node, Unavailable
+from node.api.history import TenantHistory
 from node.api.openapi import with_document
 from node.api.oversight import Oversight
 from node.api.problems import Refused, invalid, not_ready, problem_response
@@ -40,6 +41,7 @@ def routes(node: Node) -> Iterator[Route]:
     for write in WRITES:
         yield write_route(node, write)
     yield from TenantReads(node).routes()
+    yield from TenantHistory(node).routes()
     yield from Oversight(node).routes()
     if node.config.chaos.enabled:
         yield from Chaos(node).routes()
