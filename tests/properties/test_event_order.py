@@ -48,7 +48,7 @@ def told(history: list[Written], since: int, to: int) -> tuple[Statement[Written
 
 def reference(history: list[Written]) -> list[fold.Line]:
     lines = [fold.Line(entry.position, entry.operation, entry.key) for entry in history if entry.operation is not None]
-    return event_order.happened(lines, RULES.key_lifetime_ms)
+    return event_order.happened(event_order.with_verdicts(lines, RULES.key_lifetime_ms))
 
 
 def figures(serial: fold.Ledger, at: int) -> Standing:
@@ -128,7 +128,8 @@ def standing_at(world: World, name: str, at: int) -> Standing | None:
     entries = book.entries(BEGINNING, 100_000)
     lines = [fold.Line(each.position, each.operation, each.key) for each in entries if each.operation is not None]
     lifetime = book.rules.key_lifetime_ms
-    serial = event_order.ledger_at(event_order.happened(lines, lifetime), at, lifetime)
+    happened = event_order.happened(event_order.with_verdicts(lines, lifetime))
+    serial = event_order.ledger_at(happened, at, lifetime)
     assert here.standing(at) == figures(serial, at)
     return here.standing(at)
 

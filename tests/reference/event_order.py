@@ -23,7 +23,7 @@ from ledger.operation import (
     Transfer,
     Usage,
 )
-from tests.reference.fold import Ledger, Line, extend, fold
+from tests.reference.fold import Ledger, Line, Verdict, extend, fold
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,16 @@ class Happening:
     uses: ClaimId | None = None
 
 
-def happened(lines: Iterable[Line], key_lifetime_ms: int) -> list[Line]:
-    """The lines in event order: without keys, and with the time at which they happened for a place."""
+def with_verdicts(lines: Iterable[Line], key_lifetime_ms: int) -> list[tuple[Line, Verdict]]:
+    """The lines in canonical order, and what each of them did there."""
     canonical = sorted(lines, key=lambda line: line.place)
+    return list(zip(canonical, fold(canonical, key_lifetime_ms).verdicts, strict=True))
+
+
+def happened(canonical: Iterable[tuple[Line, Verdict]]) -> list[Line]:
+    """The lines in event order: without keys, and with the time at which they happened for a place."""
     told: list[Happening] = []
-    for line, verdict in zip(canonical, fold(canonical, key_lifetime_ms).verdicts, strict=True):
+    for line, verdict in canonical:
         if verdict.outcome != "duplicate" and not isinstance(line.operation, Policy):
             told.append(_dated(line, told, is_void=verdict.outcome == "revoked"))
     written: list[Line] = []
