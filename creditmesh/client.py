@@ -17,6 +17,7 @@ import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
@@ -148,9 +149,49 @@ class AsyncClient:
         """All lots of a tenant. `clock`: answer only when caught up to this token, as in all reads below."""
         return await self._read(_of(tenant, "lots"), wire.LotsReply, clock=clock)
 
-    async def balance(self, tenant: str, *, clock: str | None = None) -> wire.BalanceReply:
-        """What a tenant can spend, holds, has used and owes."""
-        return await self._read(_of(tenant, "balance"), wire.BalanceReply, clock=clock)
+    async def balance(self, tenant: str, *, at: int | None = None, clock: str | None = None) -> wire.BalanceReply:
+        """What a tenant can spend, holds, has used and owes: now, or `at` a time, by event time."""
+        return await self._read(_of(tenant, "balance"), wire.BalanceReply, wire.BalanceQuery(at=at), clock=clock)
+
+    # --- credit over time ------------------------------------------------------------------------------------------
+
+    async def statement(
+        self,
+        tenant: str,
+        *,
+        since: int,
+        to: int,
+        after: str | None = None,
+        limit: int = 100,
+        clock: str | None = None,
+    ) -> wire.StatementReply:
+        """A page of what changed a tenant's figures in ``[since, to)``, by event time."""
+        query = wire.StatementQuery(since=since, to=to, after=after, limit=limit)
+        return await self._read(_of(tenant, "statement"), wire.StatementReply, query, clock=clock)
+
+    async def statement_csv(self, tenant: str, *, since: int, to: int) -> AsyncIterator[bytes]:
+        """The same as CSV, whole, piece by piece, from the first endpoint.
+
+        Raises:
+            ApiError: the node refused.
+            Unavailable: the stream broke off; what was yielded is not all.
+        """
+        query = wire.StatementQuery(since=since, to=to, format=wire.StatementFormat.CSV)
+        async with self._stream(_of(tenant, "statement"), query) as content:
+            async for piece in content.iter_any():
+                yield piece
+
+    async def expiring(self, tenant: str, *, since: int, to: int, clock: str | None = None) -> wire.ExpiringReply:
+        """The lots that have something left and expire in ``[since, to)``."""
+        query = wire.ExpiringQuery(since=since, to=to)
+        return await self._read(_of(tenant, "expiring"), wire.ExpiringReply, query, clock=clock)
+
+    async def forecast(
+        self, tenant: str, *, window_ms: int = 3_600_000, clock: str | None = None
+    ) -> wire.ForecastReply:
+        """When a tenant's credit runs out, if it goes on being used as in the last `window_ms`."""
+        query = wire.ForecastQuery(window_ms=window_ms)
+        return await self._read(_of(tenant, "forecast"), wire.ForecastReply, query, clock=clock)
 
     # --- the tenant's rules --------------------------------------------------------------------------------------
 
@@ -387,16 +428,9 @@ class AsyncClient:
             ApiError: the node refused.
             Unavailable: the stream broke off; what was yielded is good.
         """
-        query = {} if after is None else {"after": after}
-        timeout = aiohttp.ClientTimeout(total=None, sock_read=self._transport.retry.attempt_timeout_s)
-        try:
-            async with self._transport.session.get(self._first.url("/v1/entries", query), timeout=timeout) as response:
-                if response.status >= 400:
-                    raise refusal(response.status, await response.read(), maybe_accepted=False)
-                async for line in _lines(response.content):
-                    yield _decode(line, wire.ExportedEntry)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise Unavailable(1, f"{self._first.address}: {error}", maybe_accepted=False) from error
+        async with self._stream("/v1/entries", wire.ExportQuery(after=after)) as content:
+            async for line in _lines(content):
+                yield _decode(line, wire.ExportedEntry)
 
     # --- how a request is made -----------------------------------------------------------------------------------
 
@@ -419,6 +453,19 @@ class AsyncClient:
             endpoint=answer.endpoint,
             attempts=answer.attempts,
         )
+
+    @asynccontextmanager
+    async def _stream(self, path: str, query: wire.Request) -> AsyncIterator[aiohttp.StreamReader]:
+        """The first endpoint's reply, to be read as it comes."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=self._transport.retry.attempt_timeout_s)
+        url = self._first.url(path, _query(query))
+        try:
+            async with self._transport.session.get(url, timeout=timeout) as response:
+                if response.status >= 400:
+                    raise refusal(response.status, await response.read(), maybe_accepted=False)
+                yield response.content
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unavailable(1, f"{self._first.address}: {error}", maybe_accepted=False) from error
 
     async def _read(
         self,

@@ -6,6 +6,7 @@ true, in one atomic batch. What is not stable yet is in the journal, and is file
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import takewhile
 from typing import TypeVar
 
 from conflict.contest import Amends, Contest
@@ -26,8 +27,10 @@ from node.store.journal import Journal
 from node.store.kv import Overlay, Table
 from node.store.rows import (
     COMPENSATION,
+    DUPLICATE,
     OPERATION,
     REVOCATION,
+    VOID,
     State,
     StoredContest,
     after_prefix,
@@ -116,7 +119,6 @@ class LedgerBook:
         "_indexes",
         "_journal",
         "_overlay",
-        "_rules",
         "_stored_totals",
         "_version",
         "contests",
@@ -125,6 +127,7 @@ class LedgerBook:
         "last_commit",
         "late_until",
         "quiet_since",
+        "rules",
         "tenant",
         "timeline",
         "touched_at",
@@ -133,7 +136,7 @@ class LedgerBook:
 
     def __init__(self, tenant: TenantId, rules: Rules, overlay: Overlay, journal: Journal, clock: VectorClock) -> None:
         self.tenant = tenant
-        self._rules = rules
+        self.rules = rules
         self._overlay = overlay
         self._journal = journal
         self._clock = clock
@@ -155,7 +158,7 @@ class LedgerBook:
 
     def _load(self, state: bytes) -> None:
         place, totals, self.entry_count = read(decode_state, Table.STATES, tenant_key(self.tenant), state)
-        self.timeline = Timeline(self._rules, StoredPast(self._overlay, self.tenant), place)
+        self.timeline = Timeline(self.rules, StoredPast(self._overlay, self.tenant), place)
         self._stored_totals.update(zip(TOTALS, map(int, totals), strict=True))
         self.timeline.account.load(
             self._stored_totals,
@@ -202,7 +205,7 @@ class LedgerBook:
         found: list[Filed] = []
         if after < self.timeline.begins_after:
             for place, _ in self._past_places(after):
-                found.append(self._found(place))
+                found.append(self.found(place))
                 if len(found) == limit:
                     return found
         return found + list(self.timeline.entries_between(after, limit - len(found)))
@@ -219,10 +222,21 @@ class LedgerBook:
         if len(found) < at_most:
             rows = self._overlay.scan(Table.POLICIES, prefix, after_prefix(prefix), at_most - len(found), reverse=True)
             found += [
-                (self._found(place_of(key.removeprefix(prefix))), read(decode_policy, Table.POLICIES, key, value))
+                (self.found(place_of(key.removeprefix(prefix))), read(decode_policy, Table.POLICIES, key, value))
                 for key, value in rows
             ]
         return found
+
+    def recent(self) -> list[tuple[Filed, int]]:
+        """The entries that are not checkpointed, each with its sort, in canonical order."""
+        return [(filed, _sort(filed, effect)) for filed, effect in self.timeline.effects()]
+
+    def past(self, until: Position) -> Iterator[tuple[Position, int]]:
+        """The places of checkpointed entries up to `until`, each with its sort, in canonical order.
+
+        They may be read at leisure: rows up to a place that is stable change only where a book is begun again.
+        """
+        return takewhile(lambda placed: placed[0] <= until, self._past_places(BEGINNING))
 
     def report(self, contest: Contest) -> Report:
         """The report of a contest as it stands."""
@@ -230,7 +244,7 @@ class LedgerBook:
         claim = self.account.concerned(operation) if operation is not None else None
         state = self.account.claim(claim) if claim is not None else None
         rivals = self.rivals(contest)
-        return build_report(contest, rivals, map(self._found, rivals.first), state.debt if state is not None else 0)
+        return build_report(contest, rivals, map(self.found, rivals.first), state.debt if state is not None else 0)
 
     # -- entries come in --------------------------------------------------------------------------------------------
 
@@ -329,7 +343,7 @@ class LedgerBook:
         rivals = Rivals(
             tuple(places),
             count,
-            tuple(revoke.lot for place in revoking if isinstance(revoke := self._found(place).operation, Revoke)),
+            tuple(revoke.lot for place in revoking if isinstance(revoke := self.found(place).operation, Revoke)),
             use is not None and use.request != loser.request,
         )
         contest.rivals = self._version, rivals
@@ -339,10 +353,7 @@ class LedgerBook:
         """All operations from the clock reading `since` on, and the revocations among them."""
         if self._indexes is None or self._indexes[0] != self._version or self._indexes[1] > since:
             past = list(self._past_places(Position(since - 1, "~", "", 0))) if since <= self._stable_until else []
-            recent = [
-                (filed.position, _sort(filed)) for filed, _ in self.timeline.effects() if filed.operation is not None
-            ]
-            placed = [*past, *recent]
+            placed = [*past, *((filed.position, sort) for filed, sort in self.recent())]
             self._indexes = (
                 self._version,
                 since,
@@ -409,7 +420,7 @@ class LedgerBook:
                 ended = value.is_ended
                 overlay.put(Table.CLOSED if ended else Table.OPEN, key, encode_value(value))
                 overlay.delete(Table.OPEN if ended else Table.CLOSED, key)
-        history = [(*place, _sort(filed)) for place, filed, _ in step]
+        history = [(*place, _sort(filed, effect)) for place, filed, effect in step]
         overlay.put(Table.HISTORY, history_key(self.tenant, step[0][0]), encode_value(history))
         remaining = len(self.timeline) - count
         overlay.put(
@@ -469,7 +480,7 @@ class LedgerBook:
         if stored is None:
             return None
         amends = [Amends(at, postings) for at, postings in stored.amends]
-        return Contest(self._found(place), stored.canonical, stored.outcome, amends)
+        return Contest(self.found(place), stored.canonical, stored.outcome, amends)
 
     def _conflict_row(self, place: Position) -> StoredContest | None:
         row = self._overlay.get(Table.CONFLICTS, key := history_key(self.tenant, place))
@@ -501,7 +512,8 @@ class LedgerBook:
                 return
             start = rows[-1][0] + b"\0"
 
-    def _found(self, place: Position) -> Filed:
+    def found(self, place: Position) -> Filed:
+        """The entry at a place that the history names. Raises `DamagedEntry` if it cannot be read."""
         dot = dot_at(place)
         filed = self._journal.find(dot.replica, dot.seq)
         if filed is None:
@@ -521,9 +533,9 @@ class LedgerBook:
         That takes a region that lost its disk while an entry of it was still on the way: rare, so it may be slow. The
         rows are cleared here, and `write_anew` must follow before the batch that has the late entry is sealed.
         """
-        everything = [self._found(place) for place, _ in self._past_places(BEGINNING)]
+        everything = [self.found(place) for place, _ in self._past_places(BEGINNING)]
         everything += [filed for filed, _ in self.timeline.effects()]
-        self.timeline = Timeline(self._rules)
+        self.timeline = Timeline(self.rules)
         self._stored_totals = dict.fromkeys(TOTALS, 0)
         self.contests.clear()
         self._clear_rows(filed.position for filed in everything)
@@ -549,8 +561,13 @@ def stored_debt(state: State) -> int:
     return -int(state.totals[TOTALS.index(DEBT)])
 
 
-def _sort(filed: Filed) -> int:
+def _sort(filed: Filed, effect: Effect) -> int:
+    """What an entry is in the history, by what it does in canonical order."""
     operation = filed.operation
     if operation is None:
         return COMPENSATION
+    if effect.outcome is Outcome.DUPLICATE:
+        return DUPLICATE
+    if effect.outcome is Outcome.REVOKED:
+        return VOID
     return REVOCATION if isinstance(operation, Revoke) else OPERATION

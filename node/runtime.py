@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import islice
 from typing import Final, TypeVar
 
 import structlog
@@ -28,6 +29,7 @@ from node.audit import AuditResult, audit
 from node.book import LedgerBook
 from node.clock import WallClock
 from node.config import NodeConfig
+from node.history import Overtaken
 from node.links import Links
 from node.metrics import Gauges, Metrics
 from node.region import Accepted, Region
@@ -40,6 +42,7 @@ from replication.filed import Filed
 TICK_SECONDS: Final = 0.02
 _FREE_CHECK_SECONDS: Final = 1.0
 _JUDGED_AT_ONCE: Final = 100
+_STEPS_AT_ONCE: Final = 200
 _EXPORTED_AT_ONCE: Final = 200
 _EXPORTED_BYTES_AT_ONCE: Final = 256 * 1024
 
@@ -360,12 +363,25 @@ class Node:
         await self._all_durable()
         return rendered
 
+    async def in_slices(self, steps: Iterator[T]) -> AsyncIterator[T]:
+        """What long work yields, some steps at a time, others being served in between. Raises `Unavailable`."""
+        while True:
+            with self._fail_stop():
+                done = list(islice(steps, _STEPS_AT_ONCE))
+            for each in done:
+                yield each
+            if len(done) < _STEPS_AT_ONCE:
+                return
+            await asyncio.sleep(0)
+
     @contextmanager
     def _fail_stop(self) -> Iterator[None]:
         try:
             yield
         except DamagedEntry as error:
             raise NothingDone(_waits_for(error)) from None
+        except Overtaken:
+            raise NothingDone("the tenant's history was written anew while it was read; ask again") from None
         except StorageError as error:
             raise self._stopped_by(error) from None
 
@@ -454,6 +470,10 @@ class Node:
         return {
             name: Lag(missing(clock, peer.has), _ago(peer.heard_at, now)) for name, peer in self.links.peers.items()
         }
+
+    def promises(self) -> dict[str, int]:
+        """By region, this one too: the hybrid clock reading up to which it has promised that nothing more comes."""
+        return dict(self.links.frontier.counted)
 
     async def cluster(self, with_digest: bool) -> ClusterState:
         """The cluster as this node sees it, all of it durable."""

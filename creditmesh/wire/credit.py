@@ -111,9 +111,11 @@ class LotsReply(ReadReply, frozen=True, kw_only=True):
 
 
 class BalanceReply(ReadReply, frozen=True, kw_only=True):
-    """``GET balance``: the tenant's credit now."""
+    """``GET balance``: the tenant's credit now, as in the books, or at a time, by event time."""
 
     tenant: str
+    at: int | None = None
+    """The time that was asked for; null: now."""
     available: int
     """What live lots still hold, less the debt; may be negative. Of a tenant under escrow: what this region may
     spend."""

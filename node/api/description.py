@@ -17,6 +17,7 @@ from node.api.requests import JSON
 from node.api.router import Handler
 
 NDJSON: Final = "application/x-ndjson"
+CSV: Final = "text/csv"
 
 
 class Many(Struct, frozen=True):

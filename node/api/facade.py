@@ -257,6 +257,14 @@ class Node(Protocol):
         """What `render` makes of the region and the time. Raises `Unavailable`."""
         ...
 
+    def in_slices(self, steps: Iterator[T]) -> AsyncIterator[T]:
+        """What long work yields, step by step, others being served in between. Raises `Unavailable`."""
+        ...
+
+    def promises(self) -> Mapping[str, int]:
+        """By region, this one too: the hybrid clock reading up to which it has promised that nothing more comes."""
+        ...
+
     async def caught_up(self, clock: VectorClock, timeout_ms: int) -> bool:
         """Wait until the durable clock has seen all of `clock`; False if it has not in time."""
         ...

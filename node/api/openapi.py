@@ -16,7 +16,7 @@ from aiohttp import web
 
 from creditmesh import wire
 from creditmesh.wire import PROBLEM_JSON, STATUS, ProblemKind
-from node.api.description import NDJSON, Description, Many, Route
+from node.api.description import CSV, NDJSON, Description, Many, Route
 from node.api.problems import RETRY_AFTER_S, TITLES
 from node.api.requests import JSON
 from node.api.router import RULES
@@ -74,6 +74,9 @@ def document(routes: Iterable[Route]) -> Schema:
         for kind in (*_bodies(route.about), route.about.reply, route.about.unready)
         if kind is not None
     ]
+    queries = {query.__name__: query for route in routes if (query := route.about.query) and query.__struct_fields__}
+    # Their fields are told as parameters; what those are made of is referred to, as in bodies.
+    of_queries = {name: told for name, told in components(queries.values(), ()).items() if name not in queries}
     paths = {path: dict(_operations(list(found), routes)) for path, found in groupby(routes, key=attrgetter("path"))}
     return {
         "openapi": "3.1.0",
@@ -86,7 +89,7 @@ def document(routes: Iterable[Route]) -> Schema:
             " no fraction or exponent, and no object has a field twice.",
         },
         "paths": paths,
-        "components": {"schemas": components(types, _kinds(routes))},
+        "components": {"schemas": of_queries | components(types, _kinds(routes))},
     }
 
 
@@ -227,6 +230,8 @@ def _responses(route: Route, routes: list[Route]) -> Schema:
 def _reply_schema(about: Description, media: str) -> Schema:
     if about.reply is None:
         return {} if media == JSON else {"type": "string"}
+    if media == CSV:
+        return {"type": "string", "description": "A header, the opening figures, the lines, the closing figures."}
     if media == NDJSON:
         lines = {"contentMediaType": NDJSON, "contentSchema": reference(about.reply.__name__)}
         return {"type": "string", "description": f"{about.reply.__name__}, one to a line", **lines}

@@ -1,11 +1,9 @@
 """The routes for those who run the cluster: conflicts, debts, the cluster itself, audit, export, health."""
 
-import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 import msgspec
-import structlog
 from aiohttp import web
 
 from conflict.detect import Kind
@@ -26,8 +24,9 @@ from node.api.requests import (
     place_token,
     wait_for_clock,
 )
+from node.api.stream import streamed
 from node.metrics import CONTENT_TYPE
-from replication.clock import MAX_HLC, ms_of
+from replication.clock import MAX_HLC, VectorClock, ms_of
 
 MAX_REPORTS_LOOKED_AT: Final = 500
 """Reports that one request for a page looks at, so that a filter that finds nothing does not hold up the node."""
@@ -35,9 +34,7 @@ MAX_REPORTS_LOOKED_AT: Final = 500
 THE_END: Final = Position(MAX_HLC + 1, "", "", 0)
 """Behind every entry."""
 
-_CHUNK_BYTES: Final = 64 * 1024
 _json = msgspec.json.Encoder().encode
-_log = structlog.get_logger(__name__)
 
 
 class Oversight:
@@ -154,28 +151,11 @@ class Oversight:
         await wait_for_clock(self._node, request.headers)
         # Taken first: everything that it covers is in the stream, so it is where the next export starts.
         headers = {"Content-Type": NDJSON, wire.CREDIT_CLOCK: self._node.as_of()}
-        response = web.StreamResponse(headers=headers)
-        if request.method == "HEAD":
-            return response
-        await response.prepare(request)
-        try:
-            chunk = bytearray()
-            async for filed, digest in self._node.export(after):
-                chunk += _json(replies.exported(filed, digest))
-                chunk += b"\n"
-                if len(chunk) >= _CHUNK_BYTES:
-                    await response.write(bytes(chunk))
-                    chunk.clear()
-                    # A fast reader never makes `write` wait; the node's other work must not wait for it.
-                    await asyncio.sleep(0)
-            await response.write_eof(bytes(chunk))
-        except ConnectionResetError:
-            pass
-        except Exception:  # noqa: BLE001 - logged; the reader sees that the stream broke off
-            _log.exception("an export broke off", region=self._node.name)
-            if request.transport is not None:
-                request.transport.abort()
-        return response
+        return await streamed(self._node, request, headers, self._exported(after))
+
+    async def _exported(self, after: VectorClock) -> AsyncIterator[bytes]:
+        async for filed, digest in self._node.export(after):
+            yield _json(replies.exported(filed, digest)) + b"\n"
 
     async def health(self, _: web.BaseRequest, __: tuple[str, ...], ___: str) -> web.Response:
         """The process answers."""

@@ -1,4 +1,4 @@
-"""The routes that show one tenant: lots, balance, reservations, the audit trail.
+"""The routes that show one tenant as it stands: lots, reservations, the audit trail.
 
 Every reply says who answers, as of which clock, and how far the node may be behind each peer.
 """
@@ -86,8 +86,16 @@ def said_of_itself(node: Node) -> dict[str, Any]:
     return {"region": node.name, "as_of": node.as_of(), "behind": replies.behind(node.behind())}
 
 
+async def read_book(node: Node, tenant: str, render: Callable[[LedgerBook], T]) -> T:
+    """What `render` makes of a tenant's book. Raises `Refused` (404) for a tenant without any entry."""
+    reply = await node.read(TenantId(tenant), render)
+    if reply is None:
+        raise not_found("tenant", tenant)
+    return reply
+
+
 class TenantReads:
-    """The reads of one tenant."""
+    """What a tenant has now, and the log of how it came to it."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -96,35 +104,18 @@ class TenantReads:
         """All of them."""
         tenant, node, unknown = "/v1/tenants/{tenant}", self._node, ProblemKind.NOT_FOUND
         yield read_route(node, f"{tenant}/lots", NoParameters, self.lots, unknown)
-        yield read_route(node, f"{tenant}/balance", NoParameters, self.balance, unknown)
         yield read_route(node, f"{tenant}/reservations", wire.ReservationsQuery, self.reservations, unknown)
         yield read_route(node, f"{tenant}/reservations/{{reservation}}", NoParameters, self.reservation, unknown)
         yield read_route(node, f"{tenant}/policy", NoParameters, self.policy, unknown)
         yield read_route(node, f"{tenant}/entries", wire.EntriesQuery, self.entries, unknown)
 
-    async def _read(self, tenant: str, render: Callable[[LedgerBook], T]) -> T:
-        reply = await self._node.read(TenantId(tenant), render)
-        if reply is None:
-            raise not_found("tenant", tenant)
-        return reply
-
     async def lots(self, ids: tuple[str, ...], _: NoParameters) -> wire.LotsReply:
         """Every lot, in spending order."""
-        return await self._read(
+        return await read_book(
+            self._node,
             ids[0],
             lambda book: wire.LotsReply(
                 tenant=book.tenant, lots=replies.all_lots(book.account), **said_of_itself(self._node)
-            ),
-        )
-
-    async def balance(self, ids: tuple[str, ...], _: NoParameters) -> wire.BalanceReply:
-        """What the tenant can spend now, and what it owes."""
-        return await self._read(
-            ids[0],
-            lambda book: wire.BalanceReply(
-                tenant=book.tenant,
-                **replies.balance_fields(book.account, self._node.now(), self._node.name),
-                **said_of_itself(self._node),
             ),
         )
 
@@ -138,11 +129,11 @@ class TenantReads:
                 raise not_found("reservation", name)
             return wire.ReservationView(**replies.reservation_fields(book.tenant, claim), **said_of_itself(self._node))
 
-        return await self._read(tenant, render)
+        return await read_book(self._node, tenant, render)
 
     async def reservations(self, ids: tuple[str, ...], asked: wire.ReservationsQuery) -> wire.ReservationsReply:
         """A page of reservations, by id."""
-        return await self._read(ids[0], lambda book: self._page_of_reservations(book, asked))
+        return await read_book(self._node, ids[0], lambda book: self._page_of_reservations(book, asked))
 
     def _page_of_reservations(self, book: LedgerBook, asked: wire.ReservationsQuery) -> wire.ReservationsReply:
         after = None if asked.after is None else ClaimId(asked.after)
@@ -172,7 +163,7 @@ class TenantReads:
                 **said_of_itself(self._node),
             )
 
-        return await self._read(ids[0], render)
+        return await read_book(self._node, ids[0], render)
 
     async def entries(self, ids: tuple[str, ...], asked: wire.EntriesQuery) -> wire.EntriesReply:
         """A page of the tenant's log entries, in canonical order."""
@@ -189,7 +180,7 @@ class TenantReads:
                 **said_of_itself(self._node),
             )
 
-        return await self._read(ids[0], render)
+        return await read_book(self._node, ids[0], render)
 
 
 def claims_by_id(book: LedgerBook, after: ClaimId | None) -> Iterator[Claim]:

@@ -5,6 +5,7 @@ A write's reply is a function of its entry, so a retry gets the same one, in whi
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,7 @@ from creditmesh import wire
 from creditmesh.wire import MAX_AMOUNT
 from ledger.account import Account
 from ledger.claim import Claim, ClaimState, ClaimView, Funding
+from ledger.event_time import Standing
 from ledger.ids import TenantId
 from ledger.lot import Lot, LotState, spending_place
 from ledger.operation import (
@@ -32,6 +34,7 @@ from ledger.operation import (
     Usage,
 )
 from ledger.posting import DEBT, REVOKED, USED, Outcome
+from ledger.statement import Line
 from node.api.facade import ClusterState, Lag, PeerState
 from replication.filed import Filed
 
@@ -227,19 +230,26 @@ def balance_fields(account: Account, now: int, here: str) -> dict[str, Any]:
         "held": account.held,
         "used": account.totals[USED],
         "debt": -account.totals[DEBT],
-        "lots": [
-            wire.LotBalance(
-                lot=lot.id,
-                owner=lot.owner if is_escrowed else None,
-                remaining=lot.remaining,
-                starts_at=lot.starts_at,
-                expires_at=lot.expires_at,
-                priority=lot.priority,
-            )
-            for lot in open_lots
-            if lot.remaining and now < lot.expires_at
-        ],
+        "lots": [_rest(lot, is_escrowed) for lot in open_lots if lot.remaining and now < lot.expires_at],
     }
+
+
+def expiring(account: Account, since: int, to: int) -> list[wire.LotBalance]:
+    """The lots that have something left and expire in ``[since, to)``, the first to expire first."""
+    lots = [account.lots[place.lot] for place in account.spending_order]
+    found = [lot for lot in lots if lot.remaining and since <= lot.expires_at < to]
+    return [_rest(lot, account.is_escrowed) for lot in sorted(found, key=attrgetter("expires_at"))]
+
+
+def _rest(lot: Lot, is_escrowed: bool) -> wire.LotBalance:
+    return wire.LotBalance(
+        lot=lot.id,
+        owner=lot.owner if is_escrowed else None,
+        remaining=lot.remaining,
+        starts_at=lot.starts_at,
+        expires_at=lot.expires_at,
+        priority=lot.priority,
+    )
 
 
 def all_lots(account: Account) -> list[wire.Lot]:
@@ -292,6 +302,43 @@ def debt_of(tenant: TenantId, account: Account) -> wire.TenantDebt:
         debt=-account.totals[DEBT],
         claims=[wire.ClaimDebt(claim=claim.id, debt=claim.debt) for claim in claims],
     )
+
+
+# -- of a tenant by event time -----------------------------------------------------------------------------------
+
+EXPIRY_KIND: Final = "expiry"
+
+
+def standing(figures: Standing) -> wire.Standing:
+    """A tenant's figures at one moment."""
+    return wire.Standing(available=figures.available, held=figures.held, used=figures.used, debt=figures.debt)
+
+
+def statement_line(line: Line[Filed]) -> wire.StatementLine:
+    """One line of a statement."""
+    filed, after = line.entry, line.after
+    return wire.StatementLine(
+        at=line.order.at,
+        kind=EXPIRY_KIND if filed is None else kind_of(filed),
+        entry=None if filed is None else f"{filed.entry.replica}:{filed.entry.seq}",
+        claim=line.claim,
+        lot=line.lot,
+        key=None if filed is None else filed.key,
+        outcome=line.outcome,
+        amount=line.amount,
+        available=after.available,
+        held=after.held,
+        used=after.used,
+        debt=after.debt,
+    )
+
+
+def open_regions(promises: Mapping[str, int]) -> list[wire.OpenRegion]:
+    """Regions from which something may still come, each with what it has promised (0: nothing)."""
+    return [
+        wire.OpenRegion(region=region, promise=reading(promise) if promise else None)
+        for region, promise in promises.items()
+    ]
 
 
 # -- the log -----------------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ from multidict import CIMultiDictProxy
 from creditmesh import wire
 from creditmesh.wire import ProblemKind
 from ledger.ids import KEY_PATTERN, Key, Position
+from ledger.statement import LineOrder
+from ledger.timeline import BEGINNING
 from node.api.facade import Node
 from node.api.problems import Refused, invalid, not_ready
 from replication.clock import MAX_HLC, MAX_SEQ, REPLICA_PATTERN, TokenError, VectorClock, decode_token
@@ -364,9 +366,31 @@ def place_in(token: str | None, first: Position) -> Position:
         return first
     found = _place(token)
     if found is None or not _is_replica(found[2]) or int(found[1]) > MAX_HLC or int(found[3]) > MAX_SEQ:
-        raise invalid("after", "is not what a page said under next")
+        raise _no_place()
     region, _, boot = found[2].partition("/")
     return Position(int(found[1]), region, boot, int(found[3]))
+
+
+_line = re.compile(r"^([0-9]{1,15}):([0-2]):(.*)\Z").match
+
+
+def line_token(line: LineOrder) -> str:
+    """A line's place in a statement as an opaque word: where the next page starts."""
+    return f"{line.at}:{line.rank}:{place_token(line.place)}"
+
+
+def line_in(token: str | None) -> LineOrder:
+    """The line in a page's ``after``; before every line for the first page."""
+    if token is None:
+        return LineOrder(-1, 0, BEGINNING)
+    found = _line(token)
+    if found is None:
+        raise _no_place()
+    return LineOrder(int(found[1]), int(found[2]), place_in(found[3], BEGINNING))
+
+
+def _no_place() -> Refused:
+    return invalid("after", "is not what a page said under next")
 
 
 async def read_body(request: web.BaseRequest, most: int) -> bytes:

@@ -23,6 +23,7 @@ from node.api.batch import Batches
 from node.api.chaos import Chaos
 from node.api.description import Route
 from node.api.facade import Node, Unavailable
+from node.api.history import TenantHistory
 from node.api.openapi import with_document
 from node.api.oversight import Oversight
 from node.api.problems import Refused, invalid, not_ready, problem_response
@@ -46,6 +47,7 @@ def routes(node: Node) -> Iterator[Route]:
     yield from Quotes(node).routes()
     yield from Batches(node).routes()
     yield from UsageEvents(node).routes()
+    yield from TenantHistory(node).routes()
     yield from Oversight(node).routes()
     if node.config.chaos.enabled:
         yield from Chaos(node).routes()

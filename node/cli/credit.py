@@ -279,9 +279,17 @@ def refund(
 # --- what there is -----------------------------------------------------------------------------------------------
 
 
-def balance(node: Node, tenant: Tenant) -> None:
-    """What a tenant can spend, holds, has used and owes."""
-    reply = node.ask(lambda client: client.balance(tenant))
+def balance(
+    node: Node,
+    tenant: Tenant,
+    *,
+    at: Annotated[
+        int | None,
+        typer.Option("--at", parser=parse_time, metavar="TIME", help="By event time, then. Default: now, as booked."),
+    ] = None,
+) -> None:
+    """What a tenant can spend, holds, has used and owes: now, or at a time."""
+    reply = node.ask(lambda client: client.balance(tenant, at=at))
     node.show(reply, *balance_shown(reply))
 
 
@@ -328,8 +336,10 @@ def entries(
 def balance_shown(reply: wire.BalanceReply) -> tuple[RenderableType, ...]:
     """A balance for people, and how far it may be behind."""
     owed = Text(f"{reply.debt:,}", style="bold red" if reply.debt else "")
+    when = {} if reply.at is None else {"at": shown_time(reply.at)}
     totals = facts(
         tenant=reply.tenant,
+        **when,
         available=Text.assemble(
             (f"{reply.available:,}", "bold red" if reply.available < 0 else "bold"),
             "" if reply.elsewhere is None else f" here, {reply.elsewhere:,} in the shares of other regions",

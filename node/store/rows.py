@@ -86,6 +86,10 @@ decode_low = msgspec.msgpack.Decoder(tuple[int, list[StoredHead]]).decode
 COMPENSATION: Final = 0
 OPERATION: Final = 1
 REVOCATION: Final = 2
+DUPLICATE: Final = 3
+"""An operation that canonical order lets do nothing, because another one is the request."""
+VOID: Final = 4
+"""A hold that the tenant's policy makes void."""
 
 
 def pack(value: Any) -> bytes:

@@ -15,18 +15,21 @@ from conflict.compensate import compensations
 from conflict.contest import Amends, Contest
 from conflict.rivals import RivalIndex
 from ledger.account import Account
-from ledger.cells import NOTHING, KeyUse
+from ledger.cells import NOTHING, Effect, KeyUse
 from ledger.claim import Claim, ClaimState
+from ledger.event_time import EventTimes
 from ledger.ids import Key, Position
 from ledger.lot import Lot, SpendingPlace, spending_place
-from ledger.operation import Lapse
+from ledger.operation import Lapse, Operation
 from ledger.posting import Outcome
 from ledger.timeline import Timeline
 from node.book import LedgerBook, StoredPast
 from node.lowwater import LowWater
 from node.region import Region
+from node.store.rows import COMPENSATION, OPERATION
 from replication.clock import Hlc
 from replication.delivery import Delivery
+from replication.filed import Filed
 from replication.gossip import Session
 from tests.simulation.cluster import Result, simulate
 from tests.simulation.node import SimulatedNode
@@ -254,6 +257,24 @@ def _no_anti_entropy() -> AbstractContextManager[object]:
     return patch.object(Session, "_ask", lambda *_: [])
 
 
+def _happened_when_accepted() -> AbstractContextManager[object]:
+    def of(self: EventTimes, operation: Operation, accepted: int) -> int:  # noqa: ARG001
+        return accepted
+
+    return patch.object(EventTimes, "of", of)
+
+
+def _effects_before_causes() -> AbstractContextManager[object]:
+    return patch.object(EventTimes, "_uses", lambda _, __, at: at)
+
+
+def _duplicates_counted_from_disk() -> AbstractContextManager[object]:
+    def by_what_they_are(filed: Filed, effect: Effect) -> int:  # noqa: ARG001
+        return COMPENSATION if filed.operation is None else OPERATION
+
+    return patch("node.book._sort", by_what_they_are)
+
+
 MUTATIONS: Final[dict[str, Safeguard]] = {
     "reply-before-commit": Safeguard("an answer waits for the commit of its entry", _reply_before_commit),
     "tell-before-commit": Safeguard("peers hear only of what is durable", _tell_before_commit),
@@ -291,6 +312,11 @@ MUTATIONS: Final[dict[str, Safeguard]] = {
     "rivals-forgotten": Safeguard("a report names who the loser lost to", _rivals_forgotten),
     "keys-not-undone": Safeguard("an operation folded again is first undone whole", _undone_wrongly),
     "no-anti-entropy": Safeguard("what was lost on the way is asked for", _no_anti_entropy),
+    "happened-when-accepted": Safeguard("late usage counts from when it happened", _happened_when_accepted),
+    "effects-before-causes": Safeguard("usage of a hold happens no earlier than the hold", _effects_before_causes),
+    "duplicates-counted-from-disk": Safeguard(
+        "a checkpointed duplicate takes no part in event order", _duplicates_counted_from_disk
+    ),
 }
 
 

@@ -48,6 +48,9 @@ NOTICED_BY: Final[dict[str, int]] = {
     "rivals-forgotten": 0,
     "keys-not-undone": 0,
     "no-anti-entropy": 0,
+    "happened-when-accepted": 1,
+    "effects-before-causes": 1,
+    "duplicates-counted-from-disk": 1,
 }
 """For every safeguard the first seed that breaks a promise when it is off."""
 

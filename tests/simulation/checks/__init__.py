@@ -2,6 +2,7 @@
 
 from tests.simulation.checks.admission import Admission
 from tests.simulation.checks.alarms import NoFalseAlarm
+from tests.simulation.checks.balances import BalanceAtAnyTime
 from tests.simulation.checks.bounds import BoundedQueues
 from tests.simulation.checks.causality import CausalClosure
 from tests.simulation.checks.chains import GaplessChains
@@ -31,6 +32,7 @@ def all_checks() -> list[Check]:
         Conservation(),
         ledgers,
         Admission(ledgers),
+        BalanceAtAnyTime(ledgers),
         Durability(),
         EqualDigests(),
         TenantIsolation(),

@@ -279,6 +279,74 @@ async def test_names_and_filters_are_quoted() -> None:
     assert node.clocks == ["seen", None]
 
 
+STATEMENT = wire.StatementReply(
+    tenant="acme",
+    since=5,
+    to=9,
+    final=False,
+    final_from=14,
+    open_regions=[wire.OpenRegion(region="eu-west", promise=(13, 0))],
+    opening=wire.Standing(available=0, held=0, used=0, debt=0),
+    lines=[],
+    closing=wire.Standing(available=0, held=0, used=0, debt=0),
+    has_more=False,
+    next=None,
+    region="us-east",
+    as_of="t",
+    behind={},
+)
+
+
+async def test_what_is_asked_of_a_time() -> None:
+    balance = wire.BalanceReply(
+        tenant="acme", at=7, available=1, elsewhere=None, held=0, used=0, debt=0, lots=[],
+        region="us-east", as_of="t", behind={},
+    )  # fmt: skip
+    expiring = wire.ExpiringReply(tenant="acme", total=0, lots=[], region="us-east", as_of="t", behind={})
+    forecast = wire.ForecastReply(
+        tenant="acme", at=7, window_ms=60, used=1, per_hour=60_000, available=1, runs_out_at=None,
+        region="us-east", as_of="t", behind={},
+    )  # fmt: skip
+    script = [reply(each) for each in (balance, balance, STATEMENT, expiring, forecast)]
+    async with MisbehavingNode(*script) as node, client_of(node.url) as client:
+        assert await client.balance("acme", at=7) == balance
+        await client.balance("acme")
+        assert await client.statement("acme", since=5, to=9, after="7:2:1:eu/b:1", limit=3, clock="seen") == STATEMENT
+        assert await client.expiring("acme", since=5, to=9) == expiring
+        assert await client.forecast("acme", window_ms=60) == forecast
+    assert [path for _, path, _, _ in node.requests] == [
+        "/v1/tenants/acme/balance?at=7",
+        "/v1/tenants/acme/balance",
+        "/v1/tenants/acme/statement?from=5&to=9&format=json&after=7:2:1:eu/b:1&limit=3",
+        "/v1/tenants/acme/expiring?from=5&to=9",
+        "/v1/tenants/acme/forecast?window_ms=60",
+    ]
+    assert node.clocks[2] == "seen"
+
+
+async def test_a_statement_as_csv_comes_as_the_node_writes_it() -> None:
+    async with MisbehavingNode(reply(b"at,kind\r\n5,opening\r\n")) as node, client_of(node.url) as client:
+        assert b"".join([piece async for piece in client.statement_csv("acme", since=5, to=9)]).count(b"\r\n") == 2
+    assert node.requests[0][1] == "/v1/tenants/acme/statement?from=5&to=9&format=csv&limit=100"
+
+
+async def test_a_csv_that_is_refused_or_breaks_off_is_not_taken_for_a_statement() -> None:
+    async def half(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"at,kind\r\n")
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    script = (refuse(wire.ProblemKind.NOT_FOUND), half)
+    async with MisbehavingNode(*script) as node, client_of(node.url) as client:
+        with pytest.raises(NotFound):
+            await anext(client.statement_csv("nobody", since=5, to=9))
+        with pytest.raises(Unavailable):
+            _ = [piece async for piece in client.statement_csv("acme", since=5, to=9)]
+
+
 async def test_questions_about_one_node_are_never_answered_by_another() -> None:
     async with (
         MisbehavingNode(NOT_READY) as near,

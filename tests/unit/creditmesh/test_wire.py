@@ -62,6 +62,21 @@ def test_a_capture_of_nothing_must_be_final() -> None:
         decode(wire.CaptureRequest, '{"amount": 0}')
 
 
+@pytest.mark.parametrize("query", [wire.StatementQuery, wire.ExpiringQuery])
+def test_a_period_begins_before_it_ends(query: type[wire.Request]) -> None:
+    assert decode(query, '{"from": 0, "to": 1}')
+    for body in ('{"from": 1, "to": 1}', '{"from": 2, "to": 1}'):
+        with pytest.raises(msgspec.ValidationError, match="from must be before to"):
+            decode(query, body)
+
+
+def test_a_statement_in_csv_has_no_pages() -> None:
+    assert decode(wire.StatementQuery, '{"from": 0, "to": 1, "format": "csv"}').format is wire.StatementFormat.CSV
+    for field, value in (("after", '"5:2:1:eu/b:1"'), ("limit", "5")):
+        with pytest.raises(msgspec.ValidationError, match=f"{field} must be left out"):
+            decode(wire.StatementQuery, f'{{"from": 0, "to": 1, "format": "csv", "{field}": {value}}}')
+
+
 def test_a_query_string_decodes_like_a_body() -> None:
     query = msgspec.convert({"from": "7", "kind": "lease", "limit": "3"}, wire.ConflictsQuery, strict=False)
     assert query == wire.ConflictsQuery(kind=wire.ConflictKind.LEASE, since=7, limit=3)

@@ -3,7 +3,7 @@
 from ledger.account import Account
 from ledger.cells import Effect, Past
 from ledger.claim import Claim
-from ledger.ids import ClaimId, Key, LotId, Position
+from ledger.ids import ClaimId, JobId, Key, LotId, Position
 from ledger.operation import Capture, Debit, Expire, Grant, Hold, Lapse, Operation, Refund, Release, Renew, Revoke
 from ledger.posting import HELD_PREFIX, LOT_PREFIX
 from ledger.rules import Rules
@@ -19,9 +19,9 @@ def grant(lot: str, amount: int, until: int = 1000, starts: int = 0, priority: i
     return Grant(LotId(lot), amount, starts, until, priority)
 
 
-def hold(claim: str, amount: int, lease: int = 500) -> Hold:
+def hold(claim: str, amount: int, lease: int = 500, job: str | None = None) -> Hold:
     """A reservation."""
-    return Hold(ClaimId(claim), amount, lease, None)
+    return Hold(ClaimId(claim), amount, lease, None if job is None else JobId(job))
 
 
 def capture(claim: str, amount: int, at: int, final: bool = False) -> Capture:

@@ -1,7 +1,7 @@
 """Nodes in memory, behind the real HTTP server: a real region, a disk that is a dict, and a clock that tests set."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -113,6 +113,7 @@ class InProcessNode:
         self.replica = self.region.replica
         self.unready: list[str] = []
         self.cuts: dict[str, bool] = {}
+        self.promised = dict.fromkeys(config.settings.regions, NOON << 16)
         self.on_submit: Callable[[Command], None] = lambda _: None
         self.break_export_after: int | None = None
         self.patience = 1
@@ -162,6 +163,13 @@ class InProcessNode:
 
     async def read_all(self, render: Callable[[RegionView, int], T]) -> T:
         return render(self.region, self.clock_ms)
+
+    async def in_slices(self, steps: Iterator[T]) -> AsyncIterator[T]:
+        for each in steps:
+            yield each
+
+    def promises(self) -> Mapping[str, int]:
+        return self.promised
 
     async def caught_up(self, clock: VectorClock, timeout_ms: int) -> bool:
         """Real time stands still: who waits is woken by commits, and gives up after as many as `patience` says."""

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from creditmesh import wire
 from creditmesh.wire import ConflictKind, ConflictState, ProblemKind
 from node.alarms import AlarmKind
-from node.api import oversight
+from node.api import oversight, stream
 from replication.clock import decode_token
 from tests.unit.node.in_process import HOUR, NOON, Browser, refused
 
@@ -222,7 +222,7 @@ async def test_an_export_has_every_entry_and_where_the_next_one_starts(east: Bro
 
 
 async def test_a_long_export_goes_out_in_pieces_and_whole(east: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oversight, "_CHUNK_BYTES", 500)
+    monkeypatch.setattr(stream, "_CHUNK_BYTES", 500)
     await east.granted(100)
     for number in range(20):
         await east.reserved(1, f"r{number}")
@@ -235,7 +235,7 @@ async def test_an_export_that_breaks_off_is_seen_to_break_off(east: Browser) -> 
     east.node.break_export_after = 1
     with capture_logs() as logs, pytest.raises((aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError)):
         await east.get("/v1/entries")
-    assert [log["event"] for log in logs] == ["an export broke off"]
+    assert [log["event"] for log in logs] == ["a stream broke off"]
 
 
 async def test_head_of_an_export_has_no_entries(east: Browser) -> None:

@@ -190,7 +190,7 @@ async def test_a_read_waits_for_the_clock_of_an_earlier_reply(east: Browser, wes
 @pytest.mark.parametrize(
     ("query", "field"),
     [("reservations?limit=0", "limit"), ("reservations?state=lost", "state"), ("reservations?after=a%20b", "after"),
-     ("entries?after=nowhere", "after"), ("balance?at=5", "at"), ("lots?limit=5", "limit")],
+     ("entries?after=nowhere", "after"), ("balance?when=5", "when"), ("lots?limit=5", "limit")],
 )  # fmt: skip
 async def test_a_parameter_that_is_wrong_or_not_known_is_named(east: Browser, query: str, field: str) -> None:
     await east.granted(100)

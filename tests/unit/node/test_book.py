@@ -6,8 +6,9 @@ import pytest
 
 from ledger.account import Account
 from ledger.claim import Claim
-from ledger.command import Command, OnShortage
+from ledger.command import Command, OnShortage, SetPolicy
 from ledger.ids import ClaimId, Key
+from ledger.operation import OnOverspend
 from ledger.timeline import BEGINNING
 from node.alarms import AlarmKind
 from node.audit import canonical_books
@@ -15,7 +16,16 @@ from node.book import LedgerBook, stored_debt
 from node.digest import tenant_digest
 from node.store.journal import Journal
 from node.store.kv import Table
-from node.store.rows import COMPENSATION, OPERATION, REVOCATION, decode_history, decode_state, tenant_key
+from node.store.rows import (
+    COMPENSATION,
+    DUPLICATE,
+    OPERATION,
+    REVOCATION,
+    VOID,
+    decode_history,
+    decode_state,
+    tenant_key,
+)
 from replication.clock import hlc_at
 from replication.filed import Filed
 from tests.regions import HOUR_MS, Regions, capture, clash, debit, grant, refund, release, renew, reserve, revoke
@@ -184,13 +194,21 @@ class TestEntries:
         assert not book.holds(places[2]._replace(region="zz"))
         assert not book.holds(places[2]._replace(seq=places[2].seq + 1))
 
-    def test_the_history_tells_compensations_and_revocations_from_the_rest(self) -> None:
-        world = clash([grant("L", 100), grant("M", 1)], [reserve("a", 80), revoke("M")], [reserve("b", 80)])
+    def test_the_history_tells_what_entries_came_to(self) -> None:
+        world = clash(
+            [grant("L", 100), grant("M", 1), SetPolicy(OnOverspend.REVOKE)],
+            [reserve("a", 80), revoke("M")],
+            [reserve("b", 80), reserve("a", 5), revoke("L")],
+        )
+        sorts = [OPERATION] * 4 + [REVOCATION, VOID, DUPLICATE, REVOCATION]
         world.put_right()
         world.exchange(2_000)
         rows = world.region("eu")._overlay.scan(Table.HISTORY, b"", None, 100)
-        sorts = [sort for _, value in rows for *_, sort in decode_history(value)]
-        assert sorts == [OPERATION, OPERATION, OPERATION, REVOCATION, OPERATION, COMPENSATION]
+        assert [sort for _, value in rows for *_, sort in decode_history(value)] == [*sorts, COMPENSATION]
+        book = world.book("eu")
+        places = [filed.position for filed in book.entries(BEGINNING, 100)]
+        assert list(book.past(places[6])) == list(zip(places[:7], sorts[:7], strict=True))
+        assert book.recent() == []
 
 
 class TestContests:

@@ -27,7 +27,7 @@ data = "us-east"
 
 
 class ScriptedNode:
-    """Answers every request with the reply that stands for its path, and keeps what was asked."""
+    """Answers every request with the reply that stands for its path, with query or without; keeps what was asked."""
 
     def __init__(self) -> None:
         self.replies: dict[str, tuple[int, bytes]] = {}
@@ -40,7 +40,7 @@ class ScriptedNode:
             def _serve(self) -> None:
                 content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 node.asked.append((self.path, json.loads(content) if content else None))
-                status, body = node.replies[self.path.partition("?")[0]]
+                status, body = node.replies.get(self.path) or node.replies[self.path.partition("?")[0]]
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -89,6 +89,12 @@ def ends(capsys: pytest.CaptureFixture[str], line: str) -> tuple[int, str, list[
     return code, printed.out, printed.err.splitlines()
 
 
+def flat(out: str) -> list[str]:
+    """The lines, with one space where there are many."""
+    return [" ".join(row.split()) for row in out.splitlines()]
+
+
+T = 1_926_936_000_000
 READ: dict[str, Any] = {"region": "us-east", "as_of": "t", "behind": {}}
 BALANCE = wire.BalanceReply(
     tenant="acme",
@@ -124,6 +130,128 @@ def test_a_balance_for_programs_is_the_reply_itself(node: ScriptedNode, capsys: 
     code, out, _ = ends(capsys, "balance acme -o json")
     assert code == 0
     assert msgspec.json.decode(out, type=wire.BalanceReply) == BALANCE
+
+
+def test_a_balance_at_a_time(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
+    node.says("/v1/tenants/acme/balance", msgspec.structs.replace(BALANCE, at=T))
+    code, out, _ = ends(capsys, "balance acme --at 2031-01-23T12:00")
+    assert (code, node.asked[0][0]) == (0, f"/v1/tenants/acme/balance?at={T}")
+    assert "at 2031-01-23 12:00:00Z" in flat(out)
+
+
+LINE = wire.StatementLine(
+    at=T, kind="hold", entry="us-east/b1:3", claim="c1", lot=None, key="k", outcome="applied", amount=-60,
+    available=-20, held=60, used=0, debt=20,
+)  # fmt: skip
+STATEMENT = wire.StatementReply(
+    tenant="acme",
+    since=T - 5,
+    to=T + 2_000,
+    final=False,
+    final_from=T + 9_000,
+    open_regions=[wire.OpenRegion(region="ap-south", promise=None), wire.OpenRegion(region="eu-west", promise=(T, 3))],
+    opening=wire.Standing(available=40, held=0, used=0, debt=0),
+    lines=[LINE],
+    closing=wire.Standing(available=0, held=60, used=1_234, debt=0),
+    has_more=True,
+    next="5:2:1:eu/b:1",
+    **READ,
+)
+PERIOD = f"--from {T - 5} --to {T + 2_000}"
+
+
+def a_statement_of_two_pages(node: ScriptedNode) -> wire.StatementReply:
+    path = f"/v1/tenants/acme/statement?from={T - 5}&to={T + 2_000}&format=json"
+    expiry = msgspec.structs.replace(
+        LINE, at=T + 1_000, kind="expiry", entry=None, claim=None, lot="l1", key=None, outcome=None, amount=-5
+    )
+    late = msgspec.structs.replace(LINE, at=T + 1_500, kind="capture", outcome="overrun", amount=0)
+    node.says(f"{path}&limit=1000", STATEMENT)
+    last = msgspec.structs.replace(STATEMENT, lines=[expiry, late], has_more=False, next=None)
+    node.says(f"{path}&after=5:2:1:eu/b:1&limit=1000", last)
+    return msgspec.structs.replace(last, lines=[LINE, expiry, late])
+
+
+def test_a_statement_for_people(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
+    a_statement_of_two_pages(node)
+    code, out, err = ends(capsys, f"statement acme {PERIOD}")
+    rows = flat(out)
+    assert (code, err) == (0, [])
+    assert rows[3:8] == [
+        "2031-01-23 11:59:59.995Z opening 40 0 0 0",
+        "2031-01-23 12:00:00Z hold c1 us-east/b1:3 −60 -20 60 0 20",
+        "2031-01-23 12:00:01Z expiry l1 −5 -20 60 0 20",
+        "2031-01-23 12:00:01.500Z capture (overrun) c1 us-east/b1:3 0 -20 60 0 20",
+        "2031-01-23 12:00:02Z closing 0 60 1,234 0",
+    ]
+    assert rows[-4:-1] == [
+        "not final before 2031-01-23 12:00:09Z; may still report:",
+        "ap-south, which has promised nothing yet",
+        "eu-west, which has promised all up to 2031-01-23 12:00:00Z",
+    ]
+
+
+def test_a_statement_for_programs_is_all_pages_as_one(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = a_statement_of_two_pages(node)
+    _, out, _ = ends(capsys, f"statement acme {PERIOD} -o json")
+    assert msgspec.json.decode(out, type=wire.StatementReply) == whole
+
+
+def test_a_final_statement_says_so(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
+    final = msgspec.structs.replace(STATEMENT, final=True, open_regions=[], has_more=False, next=None)
+    node.says("/v1/tenants/acme/statement", final)
+    assert "final: nothing of this period can come in any more" in flat(ends(capsys, f"statement acme {PERIOD}")[1])
+
+
+def test_a_statement_as_csv_is_passed_on_as_it_comes(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
+    node.replies["/v1/tenants/acme/statement"] = (200, b"at,kind\r\n5,opening\r\n")
+    code, out, _ = ends(capsys, f"statement acme {PERIOD} --csv")
+    assert (code, out) == (0, "at,kind\r\n5,opening\r\n")
+    assert "&format=csv" in node.asked[0][0]
+    node.refuses("/v1/tenants/acme/statement", wire.ProblemKind.NOT_FOUND, detail="no such tenant")
+    assert ends(capsys, f"statement acme {PERIOD} --csv")[0] == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "statement acme --from 2031-01-02 --to 2031-01-01",
+        "statement acme --from 2031-01-01 --to 2031-01-02 --csv -o json",
+        "expiring acme --from 2031-01-02 --to 2031-01-02",
+        "forecast acme --window 32d",
+        "forecast acme --window 0",
+    ],
+)
+def test_what_makes_no_sense_is_not_asked(node: ScriptedNode, capsys: pytest.CaptureFixture[str], line: str) -> None:
+    code, _, err = ends(capsys, line)
+    assert (code, len(err), node.asked) == (2, 1, [])
+
+
+def test_what_expires_soon(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
+    node.says("/v1/tenants/acme/expiring", wire.ExpiringReply(tenant="acme", total=5, lots=BALANCE.lots, **READ))
+    code, out, _ = ends(capsys, f"expiring acme --from {T}")
+    assert (code, node.asked[0][0]) == (0, f"/v1/tenants/acme/expiring?from={T}&to={T + 30 * 86_400_000}")
+    assert "l1 5 1970-01-01 00:00:00Z 2031-01-23 12:00:00Z 0" in flat(out)
+    assert "expiring 5" in flat(out)
+
+
+@pytest.mark.parametrize(
+    ("runs_out_at", "said"),
+    [
+        (None, "runs out never"),
+        (T, "runs out now: nothing is available"),
+        (T + 90 * 60_000, "runs out 2031-01-23 13:30:00Z, in 1 h 30 min"),
+    ],
+)
+def test_a_forecast(node: ScriptedNode, capsys: pytest.CaptureFixture[str], runs_out_at: int | None, said: str) -> None:
+    forecast = wire.ForecastReply(
+        tenant="acme", at=T, window_ms=1_800_000, used=1_000, per_hour=2_000, available=3_000, runs_out_at=runs_out_at,
+        **READ,
+    )  # fmt: skip
+    node.says("/v1/tenants/acme/forecast", forecast)
+    code, out, _ = ends(capsys, "forecast acme --window 30m")
+    assert (code, node.asked[0][0]) == (0, "/v1/tenants/acme/forecast?window_ms=1800000")
+    assert {"used 1,000 in 30 min", "per hour 2,000", said} <= set(flat(out))
 
 
 def test_a_grant_understands_times(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:

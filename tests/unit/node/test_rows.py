@@ -11,8 +11,10 @@ from ledger.lot import Lot, LotState
 from ledger.timeline import BEGINNING
 from node.store.rows import (
     COMPENSATION,
+    DUPLICATE,
     OPERATION,
     REVOCATION,
+    VOID,
     after_prefix,
     decode_claim,
     decode_history,
@@ -106,9 +108,10 @@ def test_values_come_back() -> None:
     assert decode_claim(encode_value(claim)) == claim
     for use in (KeyUse("eu/b1", 2, "0123456789abcdef", 7), KeyUse("eu/b1", 2, None, 7)):
         assert decode_key_use(encode_value(use)) == use
-    history = [(*place, OPERATION), (*place, COMPENSATION), (*place, REVOCATION)]
+    sorts = {OPERATION, COMPENSATION, REVOCATION, DUPLICATE, VOID}
+    history = [(*place, sort) for sort in sorts]
     assert decode_history(encode_value(history)) == history
-    assert len({OPERATION, COMPENSATION, REVOCATION}) == 3
+    assert len(sorts) == 5
 
 
 def test_plain_values_come_back_with_tuples_as_lists() -> None:
