@@ -104,10 +104,11 @@ class LedgerBook:
     """The timeline of one tenant above its rows.
 
     Relations kept: ``contests`` holds every contest of an entry that is in the timeline or that something in the
-    timeline concerns, or that is not settled; the CONFLICTS rows hold those of checkpointed entries. ``_stored_totals``
-    are the totals as the rows have them. ``quiet_since`` and ``unsettled_since`` are the times (ms) of the last and the
-    first merge since the own contests were last put right, or None. ``_version`` counts merges: what was found out
-    about rivals holds for one version. ``_clock`` is the node's own, kept by the region.
+    timeline concerns, or that is not settled, or that has come to nothing since the books were last put right; the
+    CONFLICTS rows hold those of checkpointed entries. ``_stored_totals`` are the totals as the rows have them.
+    ``quiet_since`` and ``unsettled_since`` are the times (ms) of the last and the first merge since the own contests
+    were last put right, or None. ``_version`` counts merges: what was found out about rivals holds for one version.
+    ``_clock`` is the node's own, kept by the region.
     """
 
     __slots__ = (
@@ -272,10 +273,13 @@ class LedgerBook:
             contest = self.contests.get(filed.dot)
             if contest is not None:
                 contest.canonical, contest.outcome = effect.postings, effect.outcome
-                if contest.is_void:
-                    del self.contests[filed.dot]
             elif differs(filed, effect):
                 self.contests[filed.dot] = Contest(filed, effect.postings, effect.outcome, [])
+
+    def drop_void(self) -> None:
+        """Let go of the contests that have come to nothing, once the region has looked at what they were about."""
+        for contest in [contest for contest in self.contests.values() if contest.is_void]:
+            del self.contests[contest.loser.dot]
 
     def _contest(self, replica: str, seq: int) -> Contest | None:
         """The contest of an operation that a compensation refers to; None if no such entry is known."""

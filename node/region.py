@@ -31,7 +31,7 @@ from ledger.claim import Claim, ClaimState
 from ledger.command import Command, GrantCredit, TransferCredit, fingerprint
 from ledger.ids import ClaimId, Key, LotId, Position, TenantId
 from ledger.lot import Lot, LotState
-from ledger.operation import Content, Expire, Grant, Hold, Lapse, Operation, Renew, Settle, Transfer
+from ledger.operation import Content, Expire, Grant, Hold, Lapse, Operation, Renew, Revoke, Settle, Transfer
 from ledger.posting import DEBT, Outcome, Postings
 from ledger.refusal import Reason, Refusal, invalid, not_found
 from ledger.rules import Rules
@@ -450,11 +450,16 @@ class Region:
             self.alarms.amend(AlarmKind.DAMAGED, replica, detail)
 
     def _look_at(self, due_at: int, due: Due, tenant: TenantId, name: str, now: int) -> None:
+        """Look at a reservation or a lot whose time has come.
+
+        One that has ended, or that another region made before this one made one of the same name, is left alone. If
+        only a conflict has made it so, that may come to nothing: then its contest brings it back (`_watch_reopened`).
+        """
         book = self._book(tenant, now)
         if due is Due.LEASE:
             claim = book.account.claim(ClaimId(name))
             if claim is None or claim.state is not ClaimState.OPEN or claim.region != self.settings.region:
-                # A reservation of the same name that another region made earlier is that region's to look after.
+                book.review()
                 return
             if claim.lease_until > now:
                 self._schedule.add(claim.lease_until, Due.LEASE, tenant, name)
@@ -464,7 +469,7 @@ class Region:
             return
         lot = book.account.lots.get(LotId(name))
         if lot is None or lot.state is not LotState.OPEN or lot.granted.region != self.settings.region:
-            # So is a lot.
+            book.review()
             return
         if due is Due.START:
             if lot.remaining and lot.is_live(now) and book.account.totals[DEBT]:
@@ -549,7 +554,8 @@ class Region:
         if book.account.totals[DEBT] and self._has_own_credit(book, now):
             # A lot started while nobody here knew of the debt.
             self._sweep(book, Settle(), now)
-        self._watch_reopened(book)
+        self._watch_reopened(book, now)
+        book.drop_void()
 
     def _has_own_credit(self, book: LedgerBook, now: int) -> bool:
         """Whether a lot that this region granted has something left and is live."""
@@ -557,19 +563,27 @@ class Region:
         present = self.present(now)
         return any(lot.remaining and lot.is_live(present) for lot in lots if lot.granted.region == self.settings.region)
 
-    def _watch_reopened(self, book: LedgerBook) -> None:
-        """Where the end of a reservation has come to nothing, nobody looks at its lease any more: look again."""
+    def _watch_reopened(self, book: LedgerBook, now: int) -> None:
+        """Where the end of a reservation or of a lot has come to nothing, nobody looks at it any more: look again.
+
+        That end may have been no more than what canonical order said for a while.
+        """
         for contest in book.contests.values():
             operation = contest.loser.operation
-            name = book.account.concerned(operation) if operation is not None else None
+            if operation is None:
+                continue
+            name = book.account.concerned(operation)
             claim = book.account.claims.get(name) if name is not None else None
             if claim is not None:
                 self._watch_claim(book.tenant, claim)
+            if isinstance(operation, Grant | Revoke | Expire) and operation.lot in book.account.lots:
+                self._watch_lot(book.tenant, book.account.lots[operation.lot], now)
 
     def _count_conflicts(self, book: LedgerBook) -> None:
         counts = self.counts.conflicts
         for contest in book.contests.values():
-            if contest.loser.position.region == self.settings.region and not contest.is_counted:
+            is_own = contest.loser.position.region == self.settings.region
+            if is_own and not contest.is_counted and not contest.is_void:
                 contest.is_counted = True
                 kind = contest.kind(book.rivals(contest)).value
                 counts[kind] = counts.get(kind, 0) + 1
