@@ -36,19 +36,20 @@ def heartbeat(account: Account, command: ReportHeartbeat, now: int, limits: Limi
 
 def usage(account: Account, command: ReportUsage, now: int, terms: Terms) -> Usage | Refusal:
     """Judge a report of usage at `now` (ms), and price it."""
+    if command.cost is None and not command.final:
+        return invalid("cost", "is required of a report that is not final")
     job = account.job(command.job) or Job(command.job)
     end = event_time(command.end, now, terms.limits, "end")
     if isinstance(end, Refusal):
         return end
-    start = command.start
-    if start is None:
-        start = end if command.cost is None else job.started_at
-    if start is None:
-        return invalid("start", "is required: no report says when the job started, as far as this region knows")
-    if isinstance(event_time(start, now, terms.limits, "start"), Refusal):
-        return invalid("start", f"lies {now - start} ms in the past; at most {terms.limits.max_late_ms} are taken")
+    start = _start(command, job, now, terms.limits)
+    if isinstance(start, Refusal):
+        return start
     if start > end or (start == end and not command.final):
         return invalid("end", "must be after start")
+    if command.cost is None:
+        # It covers no time: what ran before is charged also when it is reported later.
+        start = end
     amount = _cost(command, start, end, terms)
     if isinstance(amount, Refusal):
         return amount
@@ -63,6 +64,15 @@ def usage(account: Account, command: ReportUsage, now: int, terms: Terms) -> Usa
         or too_much_used(account, amount)
         or Usage(command.job, command.reservation, start, end, amount, command.final)
     )
+
+
+def _start(command: ReportUsage, job: Job, now: int, limits: Limits) -> int | Refusal:
+    start = command.start
+    if start is None:
+        start = command.end if command.cost is None else job.started_at
+    if start is None:
+        return invalid("start", "is required: no report says when the job started, as far as this region knows")
+    return event_time(start, now, limits, "start")
 
 
 def _cost(command: ReportUsage, start: int, end: int, terms: Terms) -> int | Refusal:

@@ -124,16 +124,30 @@ class TestUsage:
     def test_a_final_report_may_charge_nothing_more(self, desk: Desk) -> None:
         desk.story.do(600, heartbeat("train", 550, started=True))
         assert desk.ask(ReportUsage(TRAIN, 900, final=True)) == Usage(TRAIN, None, 900, 900, 0, True)
-        assert desk.ask(ReportUsage(TRAIN, 900, 600, final=True)) == Usage(TRAIN, None, 600, 900, 0, True)
 
-    def test_any_other_has_to_cover_some_time(self, desk: Desk) -> None:
-        assert desk.invalid(ReportUsage(TRAIN, 900)) == ("end", "must be after start")
+    def test_one_that_charges_nothing_leaves_the_time_open_for_reports_that_are_late(self, desk: Desk) -> None:
+        final = desk.ask(ReportUsage(TRAIN, 900, 600, final=True))
+        assert final == Usage(TRAIN, None, 900, 900, 0, True)
+        desk.story.do(1_000, final)
+        late = desk.ask(ReportUsage(TRAIN, 700, 600, 25))
+        assert isinstance(late, Usage)
+        assert desk.story.do(1_001, late).postings == {"lot/L": -25, "used": 25}
+
+    def test_any_other_has_to_say_what_it_costs_and_to_cover_some_time(self, desk: Desk) -> None:
+        assert desk.invalid(ReportUsage(TRAIN, 900, 600)) == ("cost", "is required of a report that is not final")
+        assert isinstance(desk.ask(ReportUsage(TRAIN, 900, 600, 0)), Usage)
         assert desk.invalid(ReportUsage(TRAIN, 900, 900, 25)) == ("end", "must be after start")
         assert isinstance(desk.ask(ReportUsage(TRAIN, 900, 899, 25)), Usage)
 
     def test_its_end_is_not_before_its_start(self, desk: Desk) -> None:
         for final in (True, False):
             assert desk.invalid(ReportUsage(TRAIN, 900, 901, 25, final=final)) == ("end", "must be after start")
+        assert desk.invalid(ReportUsage(TRAIN, 900, 901, final=True)) == ("end", "must be after start")
+
+    def test_a_start_too_far_ahead_is_told_by_how_much(self, desk: Desk) -> None:
+        assert desk.invalid(ReportUsage(TRAIN, 900, 1_051, 25)) == (
+            "start", "lies 51 ms in the future; at most 50 are taken",
+        )  # fmt: skip
 
     def test_nor_is_an_end_before_the_start_that_was_reported(self, desk: Desk) -> None:
         desk.story.do(600, heartbeat("train", 550, started=True))
