@@ -143,8 +143,9 @@ class Account(Cells):
             self._set_key(key, KeyUse(f"{place.region}/{place.boot}", place.seq, request, now))
         if 0 in postings.values():
             postings = {account: amount for account, amount in postings.items() if amount}
+        name, view = (claim.id, claim.view()) if claim is not None else (None, None)
         # A tuple of what holds no containers is nothing that the garbage collector has to look at; a list always is.
-        return Effect(postings, outcome, claim.view() if claim is not None else None, tuple(changes))
+        return Effect(postings, outcome, name, view, tuple(changes))
 
     def _is_taken(self, operation: Operation) -> bool:
         if isinstance(operation, Hold | Debit | Transfer):

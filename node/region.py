@@ -546,7 +546,7 @@ class Region:
         for compensation, postings in compensations(
             owed, self.settings.region, _COMPENSATED_AT_ONCE, _COMPENSATING_POSTINGS
         ):
-            effect = Effect(postings, Outcome.POSTED, None, ())
+            effect = Effect(postings, Outcome.POSTED, None, None, ())
             try:
                 self._stamp([(book, effect)], self._next_place(now), compensation, None, None)
             except Malformed as error:

@@ -2,9 +2,11 @@
 
 import pytest
 
+from conflict.detect import Canonical
 from ledger.command import OnShortage
 from ledger.ids import ClaimId, Key, LotId, TenantId
 from ledger.operation import Compensation, Content, Expire, Lapse, Settle
+from ledger.posting import Outcome
 from ledger.refusal import Reason, Refusal
 from ledger.timeline import BEGINNING
 from node.alarms import AlarmKind
@@ -465,7 +467,7 @@ class TestPuttingRight:
         region, book = world.region("us"), world.book("us")
         contest = book._contest(filed.entry.replica, filed.entry.seq)
         assert contest is not None
-        contest.canonical = {"lot/L": -20, "debt": -60, "held/b": 80}
+        contest.canonical = Canonical({"lot/L": -20, "debt": -60, "held/b": 80}, Outcome.APPLIED, ClaimId("b"), 60)
         world.do("eu", grant("M", 1))
         world.exchange(3_000)
         (alarm,) = region.alarms.all()
