@@ -54,13 +54,19 @@ def test_what_the_ledger_has_named_can_be_spoken_of_and_nobody_can_take_its_name
 
 
 def test_a_name_that_the_ledger_makes_is_the_same_in_every_region() -> None:
-    assert MADE == ["~406382d87610ae2855d80e32", "~6ae376613e7ad077773b0ef7"]
+    assert MADE == ["~406382d87610ae2855d80e32", "~a0231dd9882ba90d29bbdd37"]
 
 
 def test_a_transfer_is_named_after_giver_receiver_and_key() -> None:
     acme, umbra, key = TenantId("acme"), TenantId("umbra"), Key("k")
     others = [(umbra, acme, key), (acme, TenantId("umbrak"), key), (acme, umbra, Key("kk")), (acme, acme, key)]
     assert len({MADE[0], *(transfer_name(*other) for other in others)}) == 5
+
+
+def test_no_job_can_be_called_so_that_its_claim_has_the_name_of_a_transfer() -> None:
+    parts = "acme", "umbra", "k"
+    assert usage_name(JobId("\0".join(parts))) != transfer_name(TenantId("acme"), TenantId("umbra"), Key("k"))
+    assert usage_name(JobId("umbra\0k")) != MADE[0]
 
 
 @pytest.mark.parametrize("name", ["a job / of: mine", "j" * 255, "ü"])
