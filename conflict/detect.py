@@ -20,6 +20,7 @@ from ledger.operation import (
     Heartbeat,
     Hold,
     Lapse,
+    Operation,
     Refund,
     Release,
     Renew,
@@ -124,7 +125,7 @@ def classify(filed: Filed, canonical: Canonical, rivals: Rivals, compensations: 
                 return Kind.REALLOCATED
     if not change:
         return _taken_back(filed, next(iter(compensations), {}))
-    if any(change.get(LOT_PREFIX + lot, 0) > 0 for lot in rivals.revoked):
+    if _spends(operation) and any(change.get(LOT_PREFIX + lot, 0) > 0 for lot in rivals.revoked):
         return Kind.REVOKED
     if new_debt(filed, canonical):
         return Kind.OVERSPEND
@@ -136,7 +137,12 @@ def _taken_back(filed: Filed, first: Postings) -> Kind:
     operation = filed.operation
     if isinstance(operation, Usage) and USED in first:
         return Kind.OVERLAP
-    if isinstance(operation, Hold | Debit | Capture | Transfer | Usage) and first.get(DEBT, 0) < 0:
+    if _spends(operation) and first.get(DEBT, 0) < 0:
         return Kind.OVERSPEND
     undone = {account: -amount for account, amount in filed.postings.items()}
     return Kind.DUPLICATE if first == undone else Kind.REALLOCATED
+
+
+def _spends(operation: Operation | None) -> bool:
+    """Whether an operation takes credit from lots, and does not only repay from them what is owed."""
+    return isinstance(operation, Hold | Debit | Capture | Transfer | Usage)

@@ -1,10 +1,12 @@
 """What two regions did without seeing each other, and what it is called when they meet."""
 
+import pytest
+
 from conflict.detect import Canonical, Kind, classify, difference, differs
 from conflict.report import LotShare, Report
 from conflict.rivals import Rivals
 from ledger.cells import Effect
-from ledger.command import OnShortage, SetPolicy, fingerprint
+from ledger.command import Command, OnShortage, SetPolicy, fingerprint
 from ledger.ids import ClaimId, Key, LotId
 from ledger.operation import OnOverspend, Policy
 from ledger.posting import Outcome
@@ -149,6 +151,26 @@ class TestRevoked:
         assert told(world.the_report()) == (
             "revoked", "applied", 80, 0, (LotShare("L", -80, 0), LotShare("M", 0, -80)),
         )  # fmt: skip
+
+    @pytest.mark.parametrize("command", [heartbeat("train"), grant("M", 5), VOID_IF_SHORT, release("a")])
+    def test_who_only_had_repaid_debt_from_the_lot_has_lost_nothing_to_the_revocation(self, command: Command) -> None:
+        world = clash(
+            [
+                grant("L", 100),
+                reserve("a", 10),
+                debit("d", 120, OnShortage.DEBT),
+                grant("S", 50, starts=3_000),
+            ],
+            [],
+            [],
+        )
+        world.part()
+        world.now = START_MS + 3_000
+        world.do("eu", revoke("S"))
+        world.do("us", command)
+        world.meet()
+        report = world.the_report()
+        assert (report.kind, report.amount, report.lots) == ("reallocated", 30, (LotShare("S", -30, 0),))
 
     def test_a_lot_can_be_revoked_once(self) -> None:
         world = clash([grant("L", 100)], [revoke("L")], [revoke("L")])
