@@ -18,6 +18,7 @@ class ConflictKind(StrEnum):
     KEY_MISMATCH = "key_mismatch"
     REVOKED = "revoked"
     LEASE = "lease"
+    OVERLAP = "overlap"
     REFUND = "refund"
     REALLOCATED = "reallocated"
 

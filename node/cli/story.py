@@ -72,6 +72,8 @@ def _consequence(conflict: wire.Conflict) -> str:
             return "The same request, claim or lot stands among them, so in canonical order this one does nothing."
         case ConflictKind.KEY_MISMATCH:
             return "Its idempotency key stands among them with another request, so in canonical order it does nothing."
+        case ConflictKind.REVOKED if conflict.canonical_outcome == "revoked":
+            return "In canonical order its credit was spent already, and the tenant's policy makes it void."
         case ConflictKind.REVOKED:
             debt = f": {conflict.debt:,} of it is debt" if conflict.debt else ""
             return f"In canonical order a lot that it counted on had been revoked{debt}."
@@ -79,6 +81,8 @@ def _consequence(conflict: wire.Conflict) -> str:
             return (
                 f"In canonical order it found another lease: it is {conflict.canonical_outcome}, not {loser.outcome}."
             )
+        case ConflictKind.OVERLAP:
+            return "In canonical order another report of the job is charged for that time, in part or whole."
         case ConflictKind.REFUND:
             return "In canonical order the usage had been refunded, or paid for otherwise."
         case ConflictKind.REALLOCATED:

@@ -60,6 +60,20 @@ class TestOverspend:
         assert told(world.the_report()) == ("overspend", "applied", 30, 30, (LotShare("L", -30, 0),))
         assert postings_of(world) == {"lot/L": 30, "debt": -30}
 
+    def test_what_is_owed_for_it_either_way_is_no_new_debt(self) -> None:
+        world = clash(
+            [
+                grant("L", 30, starts=0),
+                reserve("a", 10, job="train"),
+                debit("b", 20),
+                usage("train", 10, 20, 12),
+            ],
+            [release("a")],
+            [usage("train", 20, 30, 5)],
+        )
+        assert told(world.the_report()) == ("lease", "overrun", 0, 0, ())
+        assert world.posted("us") == {"issued": -30, "used": 37, "debt": -7}
+
     def test_a_lot_revoked_elsewhere_that_would_not_have_paid_is_not_the_cause(self) -> None:
         world = clash(
             [grant("L", 100), grant("M", 100, until=2 * HOUR_MS)],
@@ -211,6 +225,10 @@ class TestOverlap:
         assert told(world.the_report()) == ("overlap", "covered", 30, 0, ())
         assert postings_of(world) == {"held/a": 30, "used": -30}
         assert world.posted("eu") == {"issued": -100, "lot/L": 40, "held/a": 30, "used": 30}
+
+    def test_so_is_one_that_costs_nothing(self) -> None:
+        world = clash(self.RESERVED, [usage("train", 10, 20, 0)], [usage("train", 10, 20, 0)])
+        assert told(world.the_report()) == ("overlap", "covered", 0, 0, ())
 
     def test_an_interval_that_overlaps_is_charged_for_what_is_new(self) -> None:
         world = clash(self.RESERVED, [usage("train", 10, 20, 30)], [usage("train", 15, 25, 20)])

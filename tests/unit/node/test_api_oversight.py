@@ -7,6 +7,8 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from conflict.detect import Kind
+from conflict.report import State
 from creditmesh import wire
 from creditmesh.wire import ConflictKind, ConflictState, ProblemKind
 from ledger.command import TransferCredit
@@ -170,6 +172,11 @@ async def test_a_page_never_ends_between_the_two_conflicts_of_one_transfer(
     monkeypatch.setattr(oversight, "MAX_REPORTS_LOOKED_AT", 1)
     assert await pages("limit=9") == [second, first]
     assert await pages("kind=lease") == [[], []]
+
+
+def test_every_kind_and_state_of_a_conflict_has_its_word_in_the_schema() -> None:
+    assert [kind.value for kind in ConflictKind] == [kind.value for kind in Kind]
+    assert [state.value for state in ConflictState] == [state.value for state in State]
 
 
 async def test_debts_name_who_owes_what_for_which_claim(overspent: Overspent) -> None:
