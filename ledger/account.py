@@ -74,13 +74,13 @@ class Account(Cells):
         use = self.key_use(key)
         return use if use is not None and now - use.at < self._key_lifetime_ms else None
 
-    def live_credit(self, at: int, lasting_until: int = _FOR_EVER) -> int:
-        """What remains of the lots live at `at` (ms) that do not expire before `lasting_until`."""
+    def live_credit(self, at: int) -> int:
+        """What remains of the lots live at `at` (ms)."""
         lots = self.lots
         live = 0
         for place in self.spending_order:
             lot = lots[place.lot]
-            if lot.remaining and lot.starts_at <= at < lot.expires_at >= lasting_until:
+            if lot.remaining and lot.starts_at <= at < lot.expires_at:
                 live += lot.remaining
         return live
 

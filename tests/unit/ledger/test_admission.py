@@ -516,6 +516,16 @@ class TestTransfer:
         assert isinstance(two.ask(TransferCredit(UMBRA, 50)), Transfer)
         assert two.refusal(TransferCredit(UMBRA, 51)).fields["available"] == 50
 
+    def test_what_repays_it_need_not_last_and_does_not_say_how_long_the_gift_does(self, two: Desk) -> None:
+        two.giver.do(12, debit("d", 250, at=12))
+        two.giver.do(13, grant("first", 60, starts=90, until=500))
+        two.giver.do(14, grant("then", 60, starts=90, until=900))
+        assert two.ask(TransferCredit(UMBRA, 60, expires_at=900)) == Transfer(NAME, UMBRA, 60, 100, 900, 0)
+        assert two.refusal(TransferCredit(UMBRA, 61, expires_at=900)).fields["available"] == 60
+        assert two.ask(TransferCredit(UMBRA, 11)) == Transfer(NAME, UMBRA, 11, 100, 500, 0)
+        two.giver.do(15, debit("e", 10, at=15))
+        assert two.ask(TransferCredit(UMBRA, 60)) == Transfer(NAME, UMBRA, 60, 100, 900, 0)
+
     def test_a_gift_must_last_for_some_time(self, two: Desk) -> None:
         assert isinstance(two.ask(TransferCredit(UMBRA, 1, expires_at=101)), Transfer)
         assert invalid_field(two.refusal(TransferCredit(UMBRA, 1, expires_at=100))) == "expires_at"
