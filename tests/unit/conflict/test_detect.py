@@ -537,6 +537,12 @@ class TestTheDifference:
         assert name({"lot/L": 80, "held/a": -80}, {"lot/L": -80, "held/a": 80}) is Kind.DUPLICATE
         assert name({"lot/L": 10, "lot/M": -10}, {"lot/L": -10, "lot/M": 10}) is Kind.REALLOCATED
 
+    def test_one_that_only_repaid_less_for_a_while_had_overspent_nothing(self) -> None:
+        filed = Regions("eu").do("eu", grant("L", 100))
+        canonical = Canonical(filed.postings, Outcome.APPLIED, None, 0)
+        nobody = Rivals((), 0, (), False)
+        assert classify(filed, canonical, nobody, [{"lot/L": 10, "debt": -10}]) is Kind.REALLOCATED
+
     def test_a_revoked_lot_is_to_blame_only_if_less_comes_from_it(self) -> None:
         world = Regions("eu")
         world.do("eu", grant("L", 100))

@@ -36,6 +36,7 @@ class TestTheGiver:
         claim = story.claim(GIFT)
         assert (claim.state, claim.amount, claim.used) == (ClaimState.TRANSFERRED, 60, (("soon", 50), ("late", 10)))
         assert (claim.is_reservation, claim.is_ended) == (False, True)
+        assert (claim.owes_since, story.account.debtors) == (None, {})
         assert effect.result == claim.view()
 
     def test_only_lots_that_last_as_long_as_the_gift_pay_for_it(self) -> None:
