@@ -265,6 +265,29 @@ class TestHeartbeats:
         assert (story.job("train").started_at, story.job("train").seen_at) == (40, 90)
 
 
+class TestWhichClaim:
+    def test_a_report_is_about_the_reservation_that_it_names_or_the_jobs_own(self) -> None:
+        story = reserved()
+        story.do(12, hold("d", 5))
+        concerned = story.account.concerned
+        assert concerned(usage("train", 0, 1, 1)) == concerned(heartbeat("train", 1)) == "c"
+        assert concerned(usage("train", 0, 1, 1, claim="d")) == concerned(heartbeat("train", 1, claim="d")) == "d"
+        assert concerned(usage("train", 0, 1, 1, claim="nobody")) == "c"
+
+    def test_without_one_usage_makes_a_claim_and_a_heartbeat_is_about_none(self) -> None:
+        story = Story()
+        assert story.account.concerned(usage("train", 0, 1, 1)) == OWN
+        assert story.account.concerned(heartbeat("train", 1)) is None
+
+    def test_an_effect_names_it(self) -> None:
+        story = reserved()
+        assert story.do(100, usage("train", 20, 30, 1)).claim == "c"
+        assert story.do(101, heartbeat("train", 90)).claim == "c"
+        assert story.do(102, usage("other", 20, 30, 1)).claim == usage_name(JobId("other"))
+        assert story.do(103, heartbeat("bare", 90)).claim is None
+        assert story.do(104, usage("train", 20, 30, 1, claim="nobody")).claim == "c"
+
+
 class TestTheJobItself:
     def test_undo_takes_back_what_was_said_of_it(self) -> None:
         story = reserved()
