@@ -10,6 +10,7 @@ from msgspec import Struct
 from ledger.command import Command
 from ledger.ids import Key, TenantId
 from ledger.refusal import Limits, Refusal, Terms
+from ledger.rules import Rules
 from node.audit import AuditResult, audit
 from node.links import Links
 from node.rebuild import opened
@@ -37,7 +38,7 @@ class Member(Struct):
 class World:
     """Regions that are linked, all to all, unless cut."""
 
-    def __init__(self, names: tuple[str, ...], **settings: int) -> None:
+    def __init__(self, names: tuple[str, ...], **settings: int | Rules) -> None:
         self.names = names
         self.now = START_MS
         self._settings = settings

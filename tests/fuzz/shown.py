@@ -67,7 +67,7 @@ def _show_history(history: History, now: int) -> None:
         fold = history.fold()
         for _ in fold.before(at + 1):
             pass
-        _show(replies.balance_fields(fold.account, at))
+        _show(replies.balance_fields(fold.account, at, "eu"))
         _show(replies.standing(fold.standing(at)))
     assert fold.standing(MAX_TIME_MS) == statement.closing
 

@@ -269,9 +269,12 @@ class TestContests:
         assert len(book.contests) == 1
         world.meet()
         book.review()
-        assert book.contests == {}
-        world.put_right()
+        assert [contest.is_void for contest in book.contests.values()] == [True]
         assert world.reports("us") == []
+        assert world.region("us").report("us.b3.1.overspend", world.now) is None
+        world.put_right()
+        assert book.contests == {}
+        assert world.region("us").counts.conflicts == {}
 
 
 class TestALateEntry:
