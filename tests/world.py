@@ -55,9 +55,7 @@ class World:
             region=name,
             regions=self.names,
             terms=Terms(Limits(10**9, 60_000)),
-            checkpoint_after_ms=0,
-            anti_entropy_interval_ms=100,
-            **self._settings,  # type: ignore[arg-type]
+            **{"checkpoint_after_ms": 0, "anti_entropy_interval_ms": 100, **self._settings},  # type: ignore[arg-type]
         )
         region = opened(disk, disk.write, settings, f"b{next(self._boots)}", self.now)
         self.members[name] = Member(name, disk, region, Links(region))

@@ -1,11 +1,13 @@
 """The life of a conflict, as every region tells it: detected, compensated, repaid, or cleared."""
 
+import msgspec
 import pytest
 
 from conflict.detect import Kind
-from conflict.report import Party, State, claim_of, kind_of, loser_in, report_id
+from conflict.report import Party, State, claim_of, kind_of, loser_in, party, report_id
 from ledger.command import Command, OnShortage
 from ledger.ids import ClaimId, Position
+from ledger.posting import Outcome
 from replication.clock import Dot
 from replication.filed import legs_of
 from tests.regions import (
@@ -286,6 +288,15 @@ class TestATransfer:
         assert received.loser.claim is None, "in the receiver's book it is a lot"
         assert given.loser.claim == received.lots[0].lot
         assert [rival.kind for rival in received.rivals] == [rival.kind for rival in given.rivals] == ["transfer"]
+
+    def test_what_the_giver_recorded_is_not_what_the_receiver_did(self) -> None:
+        world = Regions("eu")
+        for tenant in (TENANT, UMBRA):
+            world.do("eu", grant("L", 100), tenant=tenant)
+        filed = world.do("eu", transfer(UMBRA, 5))
+        entry = msgspec.structs.replace(filed.entry, outcome=Outcome.CLOSED)
+        legs = legs_of(msgspec.structs.replace(filed, entry=entry))
+        assert [party(leg).outcome for leg in legs] == ["closed", "applied"]
 
     def test_each_is_found_among_the_conflicts_of_its_own_tenant(self) -> None:
         world = gift_twice()

@@ -13,6 +13,8 @@ from tests.unit.ledger.story import (
     debit,
     grant,
     hold,
+    transfer,
+    usage,
 )
 
 
@@ -28,7 +30,10 @@ class TestBounds:
         assert -story.books["issued"] == 256 * self.MOST
         assert len(story.account.lots) == 256
 
-    @pytest.mark.parametrize("spend", [hold, lambda name, amount: debit(name, amount, at=5)])
+    @pytest.mark.parametrize(
+        "spend",
+        [hold, lambda name, amount: debit(name, amount, at=5), lambda name, amount: transfer(f"~{name}", amount)],
+    )
     def test_what_is_owed_stops_at_a_bound(self, spend: Callable[[str, int], Operation]) -> None:
         story = Story()
         outcomes = [story.do(10, spend(f"c{number}", self.MOST)).outcome for number in range(258)]
@@ -41,6 +46,13 @@ class TestBounds:
         outcomes = [story.do(10, capture("c", self.MOST, at=5)).outcome for _ in range(258)]
         assert outcomes == [Outcome.OVERRUN] * 256 + [Outcome.CLOSED] * 2
         assert story.claim("c").used_total == story.books["used"] == 256 * self.MOST
+
+    def test_what_a_job_is_charged_stops_at_a_bound(self) -> None:
+        story = Story()
+        outcomes = [story.do(10, usage("train", number, number + 1, self.MOST)).outcome for number in range(258)]
+        assert outcomes == [Outcome.OVERRUN] * 256 + [Outcome.CLOSED] * 2
+        assert story.job("train").charged == 256 * self.MOST
+        assert story.job("train").covered == ((0, 256),)
 
     def test_an_operation_beyond_the_bound_is_undone_as_it_was_done(self) -> None:
         story = Story()

@@ -32,7 +32,7 @@ from tests.regions import (
     transfer,
     usage,
 )
-from tests.world import TENANT
+from tests.world import START_MS, TENANT
 
 NOBODY = TenantId("nobody")
 
@@ -430,6 +430,21 @@ class TestForgottenKeys:
         world.exchange(4_000)
         assert "k" not in self.keys(world, "eu")
         is_well(world)
+
+    def test_a_key_is_kept_for_what_has_to_be_folded_again_after_a_restart(self) -> None:
+        world = rich("eu", "us", rules=Rules(key_lifetime_ms=4_000), checkpoint_after_ms=5_000)
+        world.part()
+        world.do("eu", reserve("a", 5), key="k")
+        world.exchange(3_800)
+        world.do("us", debit("d", 5), key="k")
+        world.meet()
+        world.exchange(1_000)
+        assert "k" in self.keys(world, "eu"), "its first use is checkpointed, its second is not"
+        assert world.region("eu").frontier >> 16 > START_MS + 5_000
+        digest = world.region("eu").digest()
+        world.crash("eu")
+        assert world.region("eu").digest() == digest
+        assert world.book("eu").account.totals["used"] == 0
 
     def test_all_regions_forget_alike_whatever_they_have_in_memory(self) -> None:
         world = rich("eu", "us", rules=self.RULES)
