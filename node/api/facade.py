@@ -12,11 +12,14 @@ from ledger.command import Command
 from ledger.ids import Key, Position, TenantId
 from ledger.refusal import Refusal
 from node.alarms import Alarm
+from node.applying import Gone
 from node.book import LedgerBook
 from node.clock import WallClock
 from node.config import NodeConfig
 from node.metrics import Metrics
-from node.region import Accepted
+from node.reconcile import Reconciliation
+from node.region import Accepted, Received
+from node.snapshots import ScheduledJob
 from replication.clock import VectorClock
 from replication.filed import Filed
 
@@ -127,6 +130,11 @@ class ClusterState(Protocol):
         ...
 
     @property
+    def findings(self) -> Mapping[str, int] | None:
+        """By kind: what the last reconciliation by itself found; None before the first."""
+        ...
+
+    @property
     def peers(self) -> Sequence[PeerState]:
         """The other regions."""
         ...
@@ -234,6 +242,20 @@ class Node(Protocol):
 
     async def submit(self, tenant: TenantId, command: Command, key: Key) -> Accepted | Refusal:
         """Judge a command; what stands is durable when this returns. Raises `Unavailable`."""
+        ...
+
+    async def put_jobs(
+        self, source: str, at: int, jobs: Mapping[TenantId, Sequence[ScheduledJob]]
+    ) -> Received | Refusal:
+        """Take a scheduler's snapshot; what is taken is on disk when this returns. Raises `Unavailable`."""
+        ...
+
+    async def reconcile(self, result: Reconciliation) -> None:
+        """Look for what does not add up. Raises `Unavailable`."""
+        ...
+
+    async def apply_finding(self, tenant: TenantId, name: str) -> Accepted | Refusal | Gone:
+        """Settle a finding, once; what was posted is durable when this returns. Raises `Unavailable`."""
         ...
 
     async def read(self, tenant: TenantId, render: Callable[[LedgerBook], T]) -> T | None:

@@ -26,6 +26,7 @@ from node.api.openapi import with_document
 from node.api.oversight import Oversight
 from node.api.problems import Refused, invalid, not_ready, problem_response
 from node.api.reads import TenantReads
+from node.api.reconciling import Reconciling
 from node.api.router import Router
 from node.api.writes import WRITES, write_route
 from replication.clock import TokenError
@@ -41,6 +42,7 @@ def routes(node: Node) -> Iterator[Route]:
         yield write_route(node, write)
     yield from TenantReads(node).routes()
     yield from Oversight(node).routes()
+    yield from Reconciling(node).routes()
     if node.config.chaos.enabled:
         yield from Chaos(node).routes()
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import typer
 
-from node.cli import backup, chaos, conflicts, credit, demo, operate, rebuild, replay, up
+from node.cli import backup, chaos, conflicts, credit, demo, operate, rebuild, reconcile, replay, up
 from node.cli.exits import INTERRUPTED, OK, REFUSED, USAGE, Stop
 from node.config import ConfigError
 
@@ -22,7 +22,7 @@ app: Final = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (up, credit, conflicts, operate, backup, rebuild, chaos, replay, demo):
+for commands in (up, credit, conflicts, reconcile, operate, backup, rebuild, chaos, replay, demo):
     commands.add_to(app)
 
 

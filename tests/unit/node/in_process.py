@@ -1,8 +1,9 @@
 """Nodes in memory, behind the real HTTP server: a real region, a disk that is a dict, and a clock that tests set."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from node.alarms import Alarm
 from node.api import build_server
 from node.api.facade import RegionView
 from node.api.problems import FIELDS
+from node.applying import Gone, apply
 from node.audit import AuditResult, audit
 from node.book import LedgerBook
 from node.clock import WallClock
@@ -28,13 +30,16 @@ from node.config import (
     LimitsSection,
     MemorySection,
     NodeConfig,
+    ReconciliationSection,
     RegionConfig,
     ReplicationSection,
     StoreSection,
     TimingSection,
 )
 from node.metrics import Metrics
-from node.region import Accepted, Region
+from node.reconcile import Reconciliation, reconcile
+from node.region import Accepted, Received, Region
+from node.snapshots import ScheduledJob
 from node.store.kv import MemoryDisk, Overlay
 from replication.clock import VectorClock, descends, encode_token
 from replication.entry import open_sealed
@@ -46,7 +51,9 @@ NOON = 1_700_000_000_000
 HOUR = 3_600_000
 
 
-def config(region: str, peers: tuple[str, ...] = (), *, chaos: bool = False, body_bytes: int = 4096) -> NodeConfig:
+def config(
+    region: str, peers: tuple[str, ...] = (), *, chaos: bool = False, body_bytes: int = 4096, batch_bytes: int = 16384
+) -> NodeConfig:
     def place(name: str) -> RegionConfig:
         nowhere = Address("127.0.0.1", 1)
         return RegionConfig(name=name, listen=nowhere, peer_listen=nowhere, data=Path("/nowhere"))
@@ -55,11 +62,12 @@ def config(region: str, peers: tuple[str, ...] = (), *, chaos: bool = False, bod
         cluster="c",
         region=place(region),
         peers=tuple(map(place, peers)),
-        limits=LimitsSection(body_bytes=body_bytes),
+        limits=LimitsSection(body_bytes=body_bytes, batch_bytes=batch_bytes),
         timing=TimingSection(),
         replication=ReplicationSection(),
         store=StoreSection(),
         memory=MemorySection(),
+        reconciliation=ReconciliationSection(),
         chaos=ChaosSection(enabled=chaos),
     )
 
@@ -83,6 +91,7 @@ class State(Struct, frozen=True):
     clock: VectorClock
     digest: str | None
     unsettled_tenants: int
+    findings: Mapping[str, int] | None
     peers: list[Peer]
     frontier: int | None
     held_back_by: str | None
@@ -137,6 +146,24 @@ class InProcessNode:
         self.commit()
         return outcome
 
+    async def put_jobs(
+        self, source: str, at: int, jobs: Mapping[TenantId, Sequence[ScheduledJob]]
+    ) -> Received | Refusal:
+        received = self.region.take_snapshot(source, at, jobs)
+        self.commit()
+        return received
+
+    async def reconcile(self, result: Reconciliation) -> None:
+        for _ in reconcile(self.region, self.clock_ms, result):
+            pass
+
+    async def apply_finding(self, tenant: TenantId, name: str) -> Accepted | Refusal | Gone:
+        found = Reconciliation(tenant, lambda finding: finding.id == name)
+        await self.reconcile(found)
+        answer = apply(self.region, tenant, name, next(iter(found.found), None), self.clock_ms)
+        self.commit()
+        return answer
+
     async def read(self, tenant: TenantId, render: Callable[[LedgerBook], T]) -> T | None:
         book = self.region.existing_book(tenant, self.clock_ms)
         return None if book is None else render(book)
@@ -171,6 +198,7 @@ class InProcessNode:
             clock=dict(self.region.durable),
             digest=self.region.digest() if with_digest else None,
             unsettled_tenants=0,
+            findings={"never_started": 2},
             peers=[
                 Peer(peer.name, True, self.cuts.get(peer.name, False), None, 3, 0, NOON << 16 | 7)
                 for peer in self.config.peers
@@ -223,7 +251,7 @@ class Browser:
         self.url = url
         self._keys = 0
 
-    async def send(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
+    async def send(self, method: str, path: str, body: bytes | BytesIO | None = None, **headers: str) -> Answer:
         """Header names as keywords, with ``_`` for ``-``."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         async with self.session.request(

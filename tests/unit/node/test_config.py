@@ -78,10 +78,12 @@ page_bytes = 9000
 window_entries = 10
 [memory]
 tenants_in_memory = 11
+[reconciliation]
+grace_ms = 12
 """
     settings = load(written(tmp_path, MINIMAL + sections)).node("a").settings
     assert (settings.terms.limits.max_lease_ms, settings.terms.limits.max_ahead_ms) == (1, 2)
-    assert msgspec.structs.astuple(settings)[5:] == (3, 4, 5, 6, 7, 8, 9000, 10, 11)
+    assert msgspec.structs.astuple(settings)[5:] == (3, 4, 5, 6, 7, 8, 9000, 10, 11, 12)
 
 
 def test_a_node_is_told_its_own_place_and_its_peers(tmp_path: Path) -> None:
