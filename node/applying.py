@@ -31,7 +31,11 @@ class Gone(Struct, frozen=True):
     finding: str
 
 
-def apply(region: Region, tenant: TenantId, name: str, found: Finding | None, now: int) -> Accepted | Refusal | Gone:
+Applied = Accepted | Refusal | Gone
+"""What becomes of asking for it."""
+
+
+def apply(region: Region, tenant: TenantId, name: str, found: Finding | None, now: int) -> Applied:
     """Settle the finding `name` of a tenant at `now` (ms).
 
     `found` is what a run has just found under that name, or None; it is looked at again before anything is posted.

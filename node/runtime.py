@@ -24,7 +24,7 @@ from ledger.ids import Key, TenantId
 from ledger.refusal import Refusal
 from node.alarms import Alarm, AlarmKind
 from node.api.facade import NothingDone, Unavailable
-from node.applying import Gone, apply
+from node.applying import Applied, apply
 from node.audit import AuditResult, audit
 from node.book import LedgerBook
 from node.clock import WallClock
@@ -46,7 +46,7 @@ _EXPORTED_AT_ONCE: Final = 200
 _EXPORTED_BYTES_AT_ONCE: Final = 256 * 1024
 
 T = TypeVar("T")
-Decided = TypeVar("Decided", bound=Accepted | Refusal | Gone)
+Decided = TypeVar("Decided", bound=Applied)
 
 log = structlog.get_logger()
 
@@ -316,7 +316,7 @@ class Node:
         """Judge a command, and return when its entry is durable. Raises `Unavailable`."""
         return await self._decide(tenant, lambda now: self.region.submit(tenant, command, key, now))
 
-    async def apply_finding(self, tenant: TenantId, name: str) -> Accepted | Refusal | Gone:
+    async def apply_finding(self, tenant: TenantId, name: str) -> Applied:
         """Settle a finding, once, and return when the entry that does is durable. Raises `Unavailable`."""
         found = Reconciliation(tenant, lambda finding: finding.id == name)
         await self.reconcile(found)

@@ -12,7 +12,7 @@ from ledger.command import Command
 from ledger.ids import Key, Position, TenantId
 from ledger.refusal import Refusal
 from node.alarms import Alarm
-from node.applying import Gone
+from node.applying import Applied
 from node.book import LedgerBook
 from node.clock import WallClock
 from node.config import NodeConfig
@@ -254,7 +254,7 @@ class Node(Protocol):
         """Look for what does not add up. Raises `Unavailable`."""
         ...
 
-    async def apply_finding(self, tenant: TenantId, name: str) -> Accepted | Refusal | Gone:
+    async def apply_finding(self, tenant: TenantId, name: str) -> Applied:
         """Settle a finding, once; what was posted is durable when this returns. Raises `Unavailable`."""
         ...
 

@@ -25,6 +25,7 @@ from ledger.timeline import Timeline
 from node.book import LedgerBook, StoredPast
 from node.lowwater import LowWater
 from node.region import Region
+from node.store.kv import Overlay, Table
 from replication.clock import Hlc
 from replication.delivery import Delivery
 from replication.gossip import Session
@@ -254,6 +255,20 @@ def _no_anti_entropy() -> AbstractContextManager[object]:
     return patch.object(Session, "_ask", lambda *_: [])
 
 
+def _settled_twice() -> AbstractContextManager[object]:
+    return patch.object(Region, "accepted_under", lambda *_: None)
+
+
+def _snapshots_in_memory_only() -> AbstractContextManager[object]:
+    put = Overlay.put
+
+    def but_for_snapshots(self: Overlay, table: Table, key: bytes, value: bytes) -> None:
+        if table is not Table.SNAPSHOTS:
+            put(self, table, key, value)
+
+    return patch.object(Overlay, "put", but_for_snapshots)
+
+
 MUTATIONS: Final[dict[str, Safeguard]] = {
     "reply-before-commit": Safeguard("an answer waits for the commit of its entry", _reply_before_commit),
     "tell-before-commit": Safeguard("peers hear only of what is durable", _tell_before_commit),
@@ -291,6 +306,10 @@ MUTATIONS: Final[dict[str, Safeguard]] = {
     "rivals-forgotten": Safeguard("a report names who the loser lost to", _rivals_forgotten),
     "keys-not-undone": Safeguard("an operation folded again is first undone whole", _undone_wrongly),
     "no-anti-entropy": Safeguard("what was lost on the way is asked for", _no_anti_entropy),
+    "settled-twice": Safeguard("a finding is settled once, however often that is asked for", _settled_twice),
+    "snapshots-in-memory-only": Safeguard(
+        "a snapshot is on disk before its scheduler is told so", _snapshots_in_memory_only
+    ),
 }
 
 

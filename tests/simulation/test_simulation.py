@@ -48,6 +48,8 @@ NOTICED_BY: Final[dict[str, int]] = {
     "rivals-forgotten": 0,
     "keys-not-undone": 0,
     "no-anti-entropy": 0,
+    "settled-twice": 0,
+    "snapshots-in-memory-only": 0,
 }
 """For every safeguard the first seed that breaks a promise when it is off."""
 

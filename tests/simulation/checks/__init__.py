@@ -12,6 +12,7 @@ from tests.simulation.checks.digests import EqualDigests
 from tests.simulation.checks.durability import Durability
 from tests.simulation.checks.isolation import TenantIsolation
 from tests.simulation.checks.promises import Promises
+from tests.simulation.checks.reconciliation import Reconciled
 from tests.simulation.checks.reports import EqualReports
 from tests.simulation.checks.requests import OneEffect
 from tests.simulation.checks.serial import SerialLedgers
@@ -21,6 +22,7 @@ from tests.simulation.watch import Check
 def all_checks() -> list[Check]:
     """Every check, new, for one run."""
     ledgers = SerialLedgers()
+    admission = Admission(ledgers)
     return [
         GaplessChains(),
         CausalClosure(),
@@ -28,7 +30,7 @@ def all_checks() -> list[Check]:
         Promises(),
         Conservation(),
         ledgers,
-        Admission(ledgers),
+        admission,
         Durability(),
         EqualDigests(),
         TenantIsolation(),
@@ -37,4 +39,5 @@ def all_checks() -> list[Check]:
         OneEffect(),
         Compensations(),
         EqualReports(),
+        Reconciled(ledgers, admission),
     ]

@@ -20,7 +20,7 @@ from node.alarms import Alarm
 from node.api import build_server
 from node.api.facade import RegionView
 from node.api.problems import FIELDS
-from node.applying import Gone, apply
+from node.applying import Applied, apply
 from node.audit import AuditResult, audit
 from node.book import LedgerBook
 from node.clock import WallClock
@@ -157,7 +157,7 @@ class InProcessNode:
         for _ in reconcile(self.region, self.clock_ms, result):
             pass
 
-    async def apply_finding(self, tenant: TenantId, name: str) -> Accepted | Refusal | Gone:
+    async def apply_finding(self, tenant: TenantId, name: str) -> Applied:
         found = Reconciliation(tenant, lambda finding: finding.id == name)
         await self.reconcile(found)
         answer = apply(self.region, tenant, name, next(iter(found.found), None), self.clock_ms)

@@ -6,7 +6,7 @@ from ledger.command import GrantCredit, OnShortage, ReleaseHold, ReportHeartbeat
 from ledger.ids import ClaimId, JobId, TenantId
 from ledger.operation import Compensation, Grant, Release
 from ledger.refusal import Reason, Refusal
-from node.applying import Gone, apply
+from node.applying import Applied, Gone, apply
 from node.finding import Finding, FindingKind, key_of
 from node.reconcile import Reconciliation, reconcile
 from node.region import Accepted
@@ -27,7 +27,7 @@ def look(
     return next(iter(result.found), None)
 
 
-def ask(world: Regions, name: str, finding: str, tenant: TenantId = TENANT) -> Accepted | Refusal | Gone:
+def ask(world: Regions, name: str, finding: str, tenant: TenantId = TENANT) -> Applied:
     """Somebody asks a region to settle a finding."""
     world.pass_time(1)
     answer = apply(world.region(name), tenant, finding, look(world, name, finding, tenant), world.now)
