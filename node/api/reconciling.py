@@ -49,7 +49,7 @@ _WRITES: Final = (
 )
 _json = msgspec.json.Encoder().encode
 _msgpack = msgspec.msgpack.Encoder().encode
-_place = re.compile(r"^([0-9]{1,16}):([!-~]{1,128})\Z").match
+_place = re.compile(r"^([0-9]{1,19}):([!-~]{1,128})\Z").match
 
 
 class Reconciling:

@@ -31,10 +31,16 @@ SOON_MS: Final = 1_700_000_000_000
 
 RULES_OF_MEANING: Final = re.compile(
     r"must be (?:before expires_at|after starts_at|in the future|at least 1 unless the capture is final)"
-    r"|lies \d+ ms in the future; at most \d+ are taken"
+    r"|lies \d+ ms in the (?:future|past); at most \d+ are taken"
     r"|would bring (?:what the tenant was given|the tenant's usage) above \d+"
     r"|must not exceed what the claim has used and not been refunded, \d+"
     r"|would be one open lot more than the \d+ that a tenant may have"
+    r"|must be null of a job that (?:is pending|has not finished)"
+    r"|must not be before started_at"
+    r"|lies in the future: at most \d+ is taken"
+    r"|must not lie behind the time of the snapshot, \d+"
+    r"|is the same job of the same tenant as jobs\[\d+\]"
+    r"|would be one more than the \d+ that a node keeps"
 )
 _TAKEN: Final = frozenset((200, 201, 402, 404, 409, 422, 503))
 
