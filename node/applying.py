@@ -14,14 +14,14 @@ from ledger.refusal import Reason, Refusal, invalid, not_found
 from node.finding import Finding, FindingKind, difference_in, is_finding_id, key_of
 from node.reconcile import standing
 from node.region import Accepted, Region
-from replication.clock import Dot
 
-_POSTED_FOR: Final[dict[str, type[Content]]] = {
+_SETTLED_BY: Final[dict[FindingKind, type[Content]]] = {
     FindingKind.NEVER_STARTED: Release,
     FindingKind.RUNNING_UNRESERVED: Usage,
     FindingKind.LAPSED_RUNNING: Usage,
     FindingKind.UNFINISHED_USAGE: Usage,
     FindingKind.NEGATIVE_BALANCE: Grant,
+    FindingKind.BOOKS_DIFFER: Compensation,
 }
 
 
@@ -43,15 +43,14 @@ def apply(region: Region, tenant: TenantId, name: str, found: Finding | None, no
     if region.existing_book(tenant, now) is None:
         return not_found("tenant", tenant)
     difference = difference_in(name)
-    if difference is None:
-        before = _posted_for(region, tenant, name, now)
-    else:
-        before = _amended(region, tenant, name, *difference, now)
+    if difference is None and not is_finding_id(tenant, name):
+        return not_found("finding", name)
+    before = _posted(region, tenant, name, now) if difference is None else _amended(region, tenant, name, now)
     if before is not None:
         return before
     finding = standing(region, found, now) if found is not None else None
     if finding is None:
-        return Gone(name) if difference is not None or is_finding_id(tenant, name) else not_found("finding", name)
+        return Gone(name)
     if finding.remedy is None:
         return invalid("finding", f"names one without an operation: {finding.why_not}")
     if finding.region is not None and finding.region != region.settings.region:
@@ -65,20 +64,20 @@ def apply(region: Region, tenant: TenantId, name: str, found: Finding | None, no
     return Accepted(posted, replayed=False)
 
 
-def _posted_for(region: Region, tenant: TenantId, name: str, now: int) -> Accepted | Refusal | None:
+def _posted(region: Region, tenant: TenantId, name: str, now: int) -> Accepted | Refusal | None:
     """What stands under the key of a finding."""
     before = region.accepted_under(tenant, key_of(name), now)
-    expected = _POSTED_FOR.get(name.partition(".")[0])
-    if before is None or (expected is not None and isinstance(before.filed.entry.content, expected)):
+    if before is None or isinstance(before.filed.entry.content, _SETTLED_BY[FindingKind(name.partition(".")[0])]):
         return before
     detail = "the key of the finding was used for another request"
     return Refusal(Reason.IDEMPOTENCY_MISMATCH, detail, {"key": key_of(name)})
 
 
-def _amended(
-    region: Region, tenant: TenantId, name: str, loser: Dot, count: int, now: int
-) -> Accepted | Refusal | None:
-    """The compensation that came after the first `count` of an entry."""
+def _amended(region: Region, tenant: TenantId, name: str, now: int) -> Accepted | Refusal | None:
+    """The compensation of an entry that came after so many others of it as the name of the difference says."""
+    difference = difference_in(name)
+    assert difference is not None
+    loser, count = difference
     posted = region.amends(tenant, loser, now)
     if posted is None or count > len(posted):
         return not_found("finding", name)

@@ -8,6 +8,7 @@ An id tells by itself whether it is one, so that what has gone is told from what
 books names the entry and counts the amends made before, because a compensation has no key to find it by.
 """
 
+import re
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -16,12 +17,15 @@ from msgspec import Struct
 from ledger.command import GrantCredit, ReleaseHold, ReportUsage
 from ledger.ids import Key, TenantId, derived
 from ledger.operation import Compensation
-from replication.clock import Dot
+from replication.clock import REPLICA_PATTERN, Dot
 
 KEY_PREFIX: Final = "reconciliation:"
 _STEM_DIGITS: Final = 16
 _CHECK_DIGITS: Final = 8
-_MAX_NUMBER_DIGITS: Final = 16
+
+_is_stem = re.compile(rf"^[0-9a-f]{{{_STEM_DIGITS}}}\Z").match
+_is_number = re.compile(r"^[0-9]{1,16}\Z").match
+_is_replica = re.compile(REPLICA_PATTERN).match
 
 
 class FindingKind(StrEnum):
@@ -40,6 +44,8 @@ class FindingKind(StrEnum):
     BOOKS_DIFFER = "books_differ"
     """Canonical order makes of an operation what the books do not say yet."""
 
+
+_KINDS: Final = frozenset(kind.value for kind in FindingKind)
 
 Remedy = ReleaseHold | ReportUsage | GrantCredit | Compensation
 """What would settle a finding."""
@@ -84,7 +90,8 @@ def finding_id(kind: FindingKind, tenant: TenantId, subject: str, *rests_on: str
 def is_finding_id(tenant: TenantId, name: str) -> bool:
     """Whether this is the id of a finding about a tenant, standing or not, that `finding_id` made."""
     kind, _, digits = name.partition(".")
-    return digits == digits[:_STEM_DIGITS] + _check(kind, tenant, digits[:_STEM_DIGITS])
+    stem = digits[:_STEM_DIGITS]
+    return kind in _KINDS and _is_stem(stem) is not None and digits == stem + _check(kind, tenant, stem)
 
 
 def difference_id(loser: Dot, amends: int) -> str:
@@ -95,7 +102,9 @@ def difference_id(loser: Dot, amends: int) -> str:
 def difference_in(name: str) -> tuple[Dot, int] | None:
     """The entry and the count that `difference_id` was given; None if this is no such id."""
     match name.split("."):
-        case [FindingKind.BOOKS_DIFFER, region, boot, seq, amends] if _is_number(seq) and _is_number(amends):
+        case [FindingKind.BOOKS_DIFFER, region, boot, seq, amends] if (
+            _is_replica(f"{region}/{boot}") and _is_number(seq) and _is_number(amends)
+        ):
             return Dot(f"{region}/{boot}", int(seq)), int(amends)
         case _:
             return None
@@ -108,7 +117,3 @@ def key_of(name: str) -> Key:
 
 def _check(kind: str, tenant: TenantId, stem: str) -> str:
     return derived("finding", kind, tenant, stem)[:_CHECK_DIGITS]
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) <= _MAX_NUMBER_DIGITS

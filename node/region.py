@@ -299,8 +299,7 @@ class Region:
 
     def _knows(self, tenant: TenantId) -> bool:
         book = self.books.get(tenant)
-        row = self._overlay.get(Table.STATES, tenant_key(tenant)) if book is None else None
-        return row is not None or (book is not None and book.exists)
+        return book.exists if book is not None else self._overlay.get(Table.STATES, tenant_key(tenant)) is not None
 
     def _judge(self, book: LedgerBook, command: Command, key: Key, now: int) -> Operation | Refusal:
         tenant, present = book.tenant, self.present(now)

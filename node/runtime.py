@@ -275,6 +275,7 @@ class Node:
                 log.warning("reconciliation", region=self.name, put_off=str(error))
                 continue
             except Exception:
+                # Nothing was changed, and nothing else that the node does rests on it.
                 log.exception("a reconciliation failed", region=self.name)
                 continue
             counts = {kind.value: count for kind, count in found.counts.items()}
@@ -314,48 +315,43 @@ class Node:
 
     async def submit(self, tenant: TenantId, command: Command, key: Key) -> Accepted | Refusal:
         """Judge a command, and return when its entry is durable. Raises `Unavailable`."""
-        return await self._decide(tenant, lambda now: self.region.submit(tenant, command, key, now))
+        outcome = self._decide(lambda now: self.region.submit(tenant, command, key, now))
+        return await self._when_durable(tenant, outcome)
 
     async def apply_finding(self, tenant: TenantId, name: str) -> Applied:
         """Settle a finding, once, and return when the entry that does is durable. Raises `Unavailable`."""
         found = Reconciliation(tenant, lambda finding: finding.id == name)
         await self.reconcile(found)
         finding = next(iter(found.found), None)
-        return await self._decide(tenant, lambda now: apply(self.region, tenant, name, finding, now))
+        outcome = self._decide(lambda now: apply(self.region, tenant, name, finding, now))
+        return await self._when_durable(tenant, outcome)
 
     async def put_jobs(
         self, source: str, at: int, jobs: Mapping[TenantId, Sequence[ScheduledJob]]
     ) -> Received | Refusal:
         """Take a scheduler's snapshot, and return when it is on disk. Raises `Unavailable`."""
-        self._must_take_writes()
-        with self._all_or_nothing():
-            received = self.region.take_snapshot(source, at, jobs)
+        received = self._decide(lambda _: self.region.take_snapshot(source, at, jobs))
         await self.committer.written()
         return received
 
-    async def _decide(self, tenant: TenantId, decide: Callable[[int], Decided]) -> Decided:
-        self._must_take_writes()
-        with self._all_or_nothing():
-            outcome = decide(self.wall_ms())
+    def _decide(self, decide: Callable[[int], T]) -> T:
+        """What the region decides at the time given (ms)."""
+        if self.committer.failure.done() or self._low_on_disk:
+            raise Unavailable("; ".join(self.not_ready()))
+        try:
+            return decide(self.wall_ms())
+        except DamagedEntry as error:
+            raise NothingDone(_waits_for(error)) from None
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the end
+            raise self._stopped_by(error) from None
+
+    async def _when_durable(self, tenant: TenantId, outcome: Decided) -> Decided:
         if isinstance(outcome, Accepted):
             await self.committer.durable(outcome.filed.commit)
         elif (book := self.region.books.get(tenant)) is not None:
             # A refusal tells of the tenant's state: let none of it be such as a crash could take back.
             await self.committer.durable(book.last_commit)
         return outcome
-
-    def _must_take_writes(self) -> None:
-        if self.committer.failure.done() or self._low_on_disk:
-            raise Unavailable("; ".join(self.not_ready()))
-
-    @contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        try:
-            yield
-        except DamagedEntry as error:
-            raise NothingDone(_waits_for(error)) from None
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the end
-            raise self._stopped_by(error) from None
 
     # -- reads ------------------------------------------------------------------------------------------------------
 

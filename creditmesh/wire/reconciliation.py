@@ -18,7 +18,7 @@ SourceName = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}\Z", description="what a scheduler calls itself")
 ]
 WorkName = Annotated[str, Meta(min_length=1, max_length=64)]
-FindingId = Annotated[str, Meta(min_length=1, max_length=128, description="the id of a finding, as listed")]
+FindingId = Annotated[str, Meta(pattern=r"^[a-z0-9_.-]{1,128}\Z", description="the id of a finding, as listed")]
 
 
 class JobState(StrEnum):

@@ -83,7 +83,6 @@ class Reconciling:
                 *_WRITES,
                 ProblemKind.NOT_FOUND,
                 ProblemKind.FINDING_GONE,
-                ProblemKind.RESERVATION_ENDED,
                 ProblemKind.ALREADY_EXISTS,
                 ProblemKind.IDEMPOTENCY_MISMATCH,
             ),

@@ -10,7 +10,7 @@ from rich.text import Text
 from creditmesh import wire
 from node.cli.exits import USAGE, Stop
 from node.cli.moment import shown_clock, shown_time
-from node.cli.output import amount, facts, postings, table
+from node.cli.output import amount, facts, postings, printable, table
 from node.cli.reach import Node, on_node
 
 STDIN: Final = Path("-")
@@ -44,7 +44,7 @@ def list_findings(
         shown.add_row(
             shown_time(finding.since // 1000 * 1000).removesuffix("Z"),
             finding.tenant,
-            f"{finding.subject}: {finding.detail}" if finding.subject != finding.tenant else finding.detail,
+            printable(f"{finding.subject}: {finding.detail}" if finding.subject != finding.tenant else finding.detail),
             _operation(finding),
             finding.id,
         )
@@ -62,7 +62,7 @@ def list_findings(
 def _operation(finding: wire.Finding) -> str:
     operation = finding.operation
     if operation is None:
-        return f"nobody: {finding.why_not}"
+        return f"nobody: {printable(finding.why_not or '')}"
     where = f" in {finding.region}" if finding.region is not None else ""
     match operation.kind:
         case "usage":

@@ -377,9 +377,10 @@ async def test_it_is_answered_in_msgpack_too(east: Browser) -> None:
     assert msgspec.msgpack.decode(answer.body, type=wire.ApplyReply).entry.kind == "release"
 
 
-async def test_a_finding_has_a_name(east: Browser) -> None:
+@pytest.mark.parametrize("name", ["", "a b", "never_started.ä", "x" * 129])
+async def test_what_cannot_be_the_name_of_a_finding_is_refused(east: Browser, name: str) -> None:
     await east.granted(100)
-    assert refused(await apply(east, ""), ProblemKind.INVALID_REQUEST).field == "finding"
+    assert refused(await apply(east, name), ProblemKind.INVALID_REQUEST).field == "finding"
 
 
 async def test_status_tells_what_the_node_found_by_itself(east: Browser) -> None:

@@ -377,6 +377,17 @@ def test_findings_are_listed_with_what_would_settle_them(
     assert "there is more: --after 5:x" in together
 
 
+def test_a_job_whose_name_would_move_the_cursor_is_shown_without_that(
+    node: ScriptedNode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = wire.FindingOperation(kind="release", body={"reservation": "r1"})
+    listed = finding(wire.FindingKind.NEVER_STARTED, release)
+    node.says("/v1/reconciliation", found(msgspec.structs.replace(listed, subject="\x1b[2Jjob\n")))
+    _, out, _ = ends(capsys, "reconcile list")
+    assert "\x1b" not in out
+    assert "·[2Jjob·:" in out
+
+
 def test_a_compensation_names_where_it_is_owed(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
     owed = wire.FindingOperation(kind="compensation", body={"of": []})
     node.says("/v1/reconciliation", found(finding(wire.FindingKind.BOOKS_DIFFER, owed, "eu-west")))

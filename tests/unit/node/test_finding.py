@@ -33,6 +33,11 @@ def test_what_was_made_up_is_none(name: str) -> None:
     assert difference_in(name) is None
 
 
+def test_who_knows_how_names_are_made_cannot_make_one_of_a_kind_that_is_none() -> None:
+    assert is_finding_id(TENANT, finding_id(FindingKind.LAPSED_RUNNING, TENANT, "x"))
+    assert not is_finding_id(TENANT, finding_id("overdue", TENANT, "x"))  # type: ignore[arg-type]
+
+
 def test_a_name_with_one_letter_changed_is_none() -> None:
     kind, _, digits = NAME.partition(".")
     for at, digit in enumerate(digits):
@@ -49,7 +54,8 @@ def test_the_name_of_a_difference_says_which_entry_and_which_time() -> None:
 @pytest.mark.parametrize(
     "name",
     ["books_differ.us.b1.17", "books_differ.us.b1.x.2", "books_differ.us.b1.17.²", "books_differ.us.b1.17.2.3",
-     "never_started.us.b1.17.2", f"books_differ.us.b1.{'9' * 17}.2", "books_differ.us.b1.-1.2"],
+     "never_started.us.b1.17.2", "books_differ.u s.b1.17.2", "books_differ.us.B1.17.2",
+     f"books_differ.us.b1.{'9' * 17}.2", "books_differ.us.b1.-1.2"],
 )  # fmt: skip
 def test_what_is_no_name_of_a_difference(name: str) -> None:
     assert difference_in(name) is None
