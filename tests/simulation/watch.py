@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ledger.command import Command
 from ledger.ids import Key, TenantId
+from node.applying import Applied
 from node.book import LedgerBook
+from node.finding import Finding
 from node.store.errors import StorageError
 from replication.codec import Frame
 from replication.entry import EntryError
@@ -40,6 +42,14 @@ class Check:
         self, node: "SimulatedNode", tenant: TenantId, command: Command, key: Key, answer: "Answer", now: int
     ) -> None:
         """A node has decided on a command, at its own time `now`; nobody has heard of it yet."""
+
+    def settled(
+        self, node: "SimulatedNode", tenant: TenantId, name: str, finding: Finding | None, answer: Applied, now: int
+    ) -> None:
+        """A node has decided, at its own time `now`, on settling a finding, which stood unless it is None."""
+
+    def snapshot_landed(self, node: "SimulatedNode", source: str, at: int) -> None:
+        """A scheduler's snapshot is on the disk of a node, and its scheduler is told so."""
 
     def seen(self, node: "SimulatedNode", book: LedgerBook, now: int) -> None:
         """A balance was looked at."""
@@ -97,6 +107,16 @@ class Watch:
     ) -> None:
         """See `Check.decided`."""
         self.tell("decided", node, tenant, command, key, answer, now)
+
+    def settled(
+        self, node: "SimulatedNode", tenant: TenantId, name: str, finding: Finding | None, answer: Applied, now: int
+    ) -> None:
+        """See `Check.settled`."""
+        self.tell("settled", node, tenant, name, finding, answer, now)
+
+    def snapshot_landed(self, node: "SimulatedNode", source: str, at: int) -> None:
+        """See `Check.snapshot_landed`."""
+        self.tell("snapshot_landed", node, source, at)
 
     def seen(self, node: "SimulatedNode", book: LedgerBook, now: int) -> int:
         """See `Check.seen`; returns what is available."""

@@ -14,6 +14,7 @@ from tests.simulation.checks.durability import Durability
 from tests.simulation.checks.escrow import NoOverspendUnderEscrow
 from tests.simulation.checks.isolation import TenantIsolation
 from tests.simulation.checks.promises import Promises
+from tests.simulation.checks.reconciliation import Reconciled
 from tests.simulation.checks.reports import EqualReports
 from tests.simulation.checks.requests import OneEffect
 from tests.simulation.checks.serial import SerialLedgers
@@ -24,6 +25,7 @@ from tests.simulation.watch import Check
 def all_checks() -> list[Check]:
     """Every check, new, for one run."""
     ledgers = SerialLedgers()
+    admission = Admission(ledgers)
     return [
         GaplessChains(),
         CausalClosure(),
@@ -31,7 +33,7 @@ def all_checks() -> list[Check]:
         Promises(),
         Conservation(),
         ledgers,
-        Admission(ledgers),
+        admission,
         BalanceAtAnyTime(ledgers),
         Durability(),
         EqualDigests(),
@@ -43,4 +45,5 @@ def all_checks() -> list[Check]:
         NoOverspendUnderEscrow(),
         Compensations(),
         EqualReports(),
+        Reconciled(ledgers, admission),
     ]
