@@ -24,7 +24,6 @@ from ledger.command import GrantCredit, ReleaseHold, ReportUsage
 from ledger.ids import ClaimId, JobId, LotId, Position, TenantId, derived, usage_name
 from ledger.job import Job
 from ledger.operation import Compensation, Difference, Hold
-from ledger.posting import DEBT
 from ledger.pricing import NoPrice, Work
 from ledger.rules import DAY_MS
 from node.book import LedgerBook
@@ -81,25 +80,35 @@ class Examination:
     # -- the books --------------------------------------------------------------------------------------------------
 
     def balance(self) -> Looked:
-        """What the tenant owes."""
+        """What the tenant owes; under escrow, what each region has to repay from its own share of a grant."""
         account = self._book.account
-        debt = -account.totals[DEBT]
-        if not debt:
+        debtors = sorted(account.debtors)
+        if account.is_escrowed:
+            for region in sorted({place.region for place in debtors}):
+                yield self._owed([place for place in debtors if place.region == region], account.debt(region), region)
+        elif debtors:
+            yield self._owed(debtors, account.debt(), None)
+        else:
             yield None
-            return
-        places = sorted(account.debtors)
-        names = [account.debtors[place] for place in places[:MAX_ENTRIES]]
+
+    def _owed(self, places: list[Position], debt: int, region: str | None) -> Finding:
+        names = [self._book.account.debtors[place] for place in places[:MAX_ENTRIES]]
         more = f" and {len(places) - MAX_ENTRIES} more" if len(places) > MAX_ENTRIES else ""
         first = _name(dot_at(places[0]))
-        lot = LotId(f"write-off-{derived(self._tenant, first)}")
-        yield self._finding(
+        return self._finding(
             FindingKind.NEGATIVE_BALANCE,
             self._tenant,
             first,
             since=places[0].now,
             detail=f"the tenant owes {debt}: {', '.join(names)}{more}",
             places=places,
-            remedy=GrantCredit(min(debt, MAX_AMOUNT), self._now + DAY_MS, lot=lot),
+            remedy=GrantCredit(
+                min(debt, MAX_AMOUNT),
+                self._now + DAY_MS,
+                lot=LotId(f"write-off-{derived(self._tenant, first)}"),
+                weights=None if region is None else ((region, 1),),
+            ),
+            region=region,
         )
 
     def books(self) -> Looked:
@@ -306,10 +315,11 @@ class Examination:
         places: list[Position],
         remedy: Remedy | None,
         why_not: str | None = None,
+        region: str | None = None,
     ) -> Finding:
         name = finding_id(kind, self._tenant, subject, *rests_on)
         entries = tuple(map(dot_at, places[:MAX_ENTRIES]))
-        return Finding(name, kind, self._tenant, subject, since, detail, entries, remedy, why_not)
+        return Finding(name, kind, self._tenant, subject, since, detail, entries, remedy, why_not, region)
 
 
 class _Stretch(NamedTuple):

@@ -452,7 +452,8 @@ def _kind_and_body(remedy: Remedy) -> tuple[str, dict[str, Any]]:
         case ReleaseHold():
             return "release", {"reservation": remedy.reservation}
         case GrantCredit():
-            return "grant", {"amount": remedy.amount, "expires_at": remedy.expires_at, "lot": remedy.lot}
+            weights = {} if remedy.weights is None else {"weights": dict(remedy.weights)}
+            return "grant", {"amount": remedy.amount, "expires_at": remedy.expires_at, "lot": remedy.lot, **weights}
         case ReportUsage():
             body = {name: getattr(remedy, name) for name in ("job", "start", "end", "reservation", "final")}
             return "usage", {**body, "amount": remedy.cost}
