@@ -6,15 +6,19 @@ entries holds the same contests.
 """
 
 from operator import attrgetter
+from typing import Final
 
 from msgspec import Struct
 
 from conflict.detect import Canonical, Kind, classify, difference
 from conflict.rivals import Rivals
-from ledger.ids import Position
+from ledger.ids import Key, Position
 from ledger.posting import Postings, total
 from replication.clock import Dot
 from replication.filed import Filed
+
+MAX_ACKNOWLEDGEMENTS: Final = 16
+"""Of one contested operation, the first so many are kept."""
 
 
 class Amends(Struct, frozen=True, gc=False, array_like=True):
@@ -29,12 +33,28 @@ class Amends(Struct, frozen=True, gc=False, array_like=True):
         return Dot(f"{self.position.region}/{self.position.boot}", self.position.seq)
 
 
+class Acknowledgement(Struct, frozen=True, gc=False, array_like=True):
+    """What one entry says of the operation's report of one kind: who has seen to it, and under which key."""
+
+    position: Position
+    report: str
+    by: str
+    note: str | None
+    key: Key | None
+
+    @property
+    def dot(self) -> Dot:
+        """The entry's name."""
+        return Dot(f"{self.position.region}/{self.position.boot}", self.position.seq)
+
+
 class Contest(Struct, gc=False):
-    """An operation, its effect in canonical order, and the amends made for it, in canonical order."""
+    """An operation, its effect in canonical order, and what was said and done about it, each in canonical order."""
 
     loser: Filed
     canonical: Canonical
     amends: list[Amends]
+    acknowledged: list[Acknowledgement] = []
     is_counted: bool = False
     """Whether a metric has been told of it."""
     rivals: tuple[int, Rivals] | None = None
@@ -72,6 +92,21 @@ class Contest(Struct, gc=False):
             self.amends.append(amends)
             self.amends.sort(key=attrgetter("position"))
 
+    def acknowledge(self, said: Acknowledgement) -> None:
+        """Count an acknowledgement, once; of one request the first in canonical order, and in all the first so many.
+
+        So what is kept is a function of the entries known, in whichever order they came.
+        """
+        same = [known for known in self.acknowledged if known.position == said.position or _is_same(known, said)]
+        if all(said.position < known.position for known in same):
+            kept = [known for known in self.acknowledged if known not in same]
+            self.acknowledged = sorted([*kept, said], key=attrgetter("position"))[:MAX_ACKNOWLEDGEMENTS]
+
     def kind(self, rivals: Rivals) -> Kind:
         """What sort of conflict it is."""
         return classify(self.loser, self.canonical, rivals, [amends.postings for amends in self.amends])
+
+
+def _is_same(one: Acknowledgement, other: Acknowledgement) -> bool:
+    """Whether two acknowledgements are one request."""
+    return one.key is not None and (one.report, one.key) == (other.report, other.key)

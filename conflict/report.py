@@ -7,7 +7,8 @@ receiver's is told apart. Its life:
         `---- canonical order is as recorded after all ----> cleared
 
 ``detected_at`` is the time of the first compensating entry, the moment at which the region that accepted the loser
-found it out; it is None until that entry is known. Nothing in a report depends on where or when it is asked for.
+found it out; it is None until that entry is known. Whether somebody has seen to it is no state: it can be acknowledged
+in any, by the name that it has. Nothing in a report depends on where or when it is asked for.
 """
 
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from conflict.contest import Amends, Contest
+from conflict.contest import Acknowledgement, Amends, Contest
 from conflict.detect import Kind, new_debt
 from conflict.rivals import Rivals
 from ledger.ids import ClaimId, Position, TenantId
@@ -77,6 +78,7 @@ class Report(Struct, frozen=True, gc=False):
     debt: int
     compensations: tuple[Amends, ...]
     detected_at: int | None
+    acknowledged: tuple[Acknowledgement, ...]
 
 
 def report_id(loser: Position, kind: Kind, *, is_receipt: bool = False) -> str:
@@ -118,6 +120,7 @@ def build_report(contest: Contest, rivals: Rivals, first: Iterable[Filed], owed_
         debt=debt,
         compensations=tuple(contest.amends),
         detected_at=contest.amends[0].position.now if contest.amends else None,
+        acknowledged=tuple(said for said in contest.acknowledged if said.report == kind),
     )
 
 

@@ -153,10 +153,19 @@ Command = (
     | ReportUsage
 )
 
+
+class AcknowledgeConflict(Struct, frozen=True, gc=False, tag="acknowledge"):
+    """Say that a conflict was seen to. It asks nothing of a tenant's credit, and so is no `Command`."""
+
+    conflict: str
+    by: str
+    note: str | None = None
+
+
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def fingerprint(command: Command) -> str:
+def fingerprint(command: Command | AcknowledgeConflict) -> str:
     """16 hex digits that name the content of a request."""
     return blake2b(_encode(command), digest_size=8).hexdigest()
 

@@ -2,9 +2,9 @@
 
 An operation is a fact about one tenant, frozen and validated when it is decoded; what it does depends on where it
 stands in canonical order, and is worked out by `ledger.account`. A transfer is a fact about two tenants: in the
-giver's account it is a transfer, in the receiver's the grant that `Transfer.grant` says. `Compensation` travels in the
-same log but is not an operation: it takes no part in the fold (see `conflict.compensate`), so it can set off no further
-conflict.
+giver's account it is a transfer, in the receiver's the grant that `Transfer.grant` says. `Compensation` and
+`Acknowledge` travel in the same log but are no operations: they are about operations, and take no part in the fold (see
+`conflict.compensate`), so they can set off no further conflict.
 """
 
 from enum import StrEnum
@@ -28,6 +28,11 @@ from ledger.ids import (
 from ledger.lot import share_of
 
 AnyAmount = Annotated[int, Meta(ge=0, le=MAX_AMOUNT)]
+CheckedReplica = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}/" + BOOT_PATTERN[1:])]
+Signature = Annotated[str, Meta(pattern=r"^[^\x00-\x20\x7f-\x9f][^\x00-\x1f\x7f-\x9f]{0,63}\Z")]
+"""Who says something: one line."""
+Note = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,500}\Z")]
+"""What is said: one line."""
 MadeName = Annotated[str, Meta(pattern=r"^~[0-9a-f]{24}\Z")]
 
 
@@ -236,7 +241,7 @@ Operation = (
 class Difference(Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fields=True):
     """What one earlier entry, named by its dot, lacks to be what canonical order makes of it."""
 
-    replica: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}/" + BOOT_PATTERN[1:])]
+    replica: CheckedReplica
     seq: Annotated[int, Meta(ge=1)]
     postings: dict[str, int]
 
@@ -247,5 +252,19 @@ class Compensation(Struct, frozen=True, gc=False, tag_field="kind", tag="compens
     of: Annotated[tuple[Difference, ...], Meta(min_length=1, max_length=1000)]
 
 
-Content = Operation | Compensation
+class Acknowledge(Struct, frozen=True, gc=False, tag_field="kind", tag="acknowledge", forbid_unknown_fields=True):
+    """Somebody has seen to a conflict: to the report of kind ``report`` of the entry that the dot names.
+
+    ``again``: the region that accepted this knew that somebody had before.
+    """
+
+    replica: CheckedReplica
+    seq: Annotated[int, Meta(ge=1)]
+    report: Annotated[str, Meta(pattern=r"^[a-z_]{1,32}\Z")]
+    by: Signature
+    note: Note | None
+    again: bool
+
+
+Content = Operation | Compensation | Acknowledge
 """What the body of an entry can be."""

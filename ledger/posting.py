@@ -57,7 +57,7 @@ class Outcome(StrEnum):
     EARLY = "early"
     """An expiry before the lot's time: it did nothing."""
     POSTED = "posted"
-    """The outcome of a compensation, which is not an operation."""
+    """The outcome of what is no operation: a compensation, or the acknowledgement of a conflict."""
 
 
 def is_account(name: str) -> bool:

@@ -27,7 +27,7 @@ class Placed(Protocol):
 
     @property
     def operation(self) -> Operation | None:
-        """What it does to the account; None for a compensation, which only stands in the order."""
+        """What it does to the account; None for what only stands in the order, such as a compensation."""
         ...
 
     @property

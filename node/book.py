@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
 from typing import TypeVar
 
-from conflict.contest import Amends, Contest
-from conflict.detect import Canonical, canonical_of, differs
+from conflict.contest import Acknowledgement, Amends, Contest
+from conflict.detect import Canonical, canonical_of, differs, new_debt
 from conflict.report import Report, build_report
 from conflict.rivals import MAX_RIVALS, RivalIndex, Rivals
 from ledger.account import Account
@@ -18,16 +18,17 @@ from ledger.cells import DEFAULT_POLICY, NOTHING, Cell, Effect, KeyUse
 from ledger.claim import Claim
 from ledger.ids import ClaimId, JobId, Key, Position, TenantId
 from ledger.job import Job
-from ledger.operation import Compensation, Policy, Revoke, Transfer
+from ledger.operation import Acknowledge, Compensation, Policy, Revoke, Transfer
 from ledger.posting import DEBT, TOTALS, Outcome
 from ledger.rules import Rules
 from ledger.timeline import BEGINNING, Timeline
+from node.changes import Changes
 from node.store.errors import DamagedRows
 from node.store.journal import Journal
 from node.store.kv import Overlay, Table
 from node.store.rows import (
-    COMPENSATION,
     DUPLICATE,
+    NO_OPERATION,
     OPERATION,
     REVOCATION,
     VOID,
@@ -48,6 +49,8 @@ from node.store.rows import (
     encode_value,
     history_key,
     job_key,
+    owed_key,
+    owed_prefix,
     pack,
     place_of,
     read,
@@ -69,6 +72,7 @@ _TENANTS_ROWS = (
     Table.HISTORY,
     Table.CONFLICTS,
     Table.UNSETTLED,
+    Table.OWED,
 )
 """What is kept tenant by tenant."""
 
@@ -108,14 +112,16 @@ class LedgerBook:
     """The timeline of one tenant above its rows.
 
     Relations kept: ``contests`` holds every contest of an entry that is in the timeline or that something in the
-    timeline concerns, or that is not settled, or that has come to nothing since the books were last put right; the
-    CONFLICTS rows hold those of checkpointed entries. ``_stored_totals`` are the totals as the rows have them.
+    timeline concerns, or that is not settled, or that has come to nothing since the books were last put right or may
+    come back with what was said of it; the CONFLICTS rows hold those of checkpointed entries. ``_stored_totals`` are
+    the totals as the rows have them. ``owing`` has the claims that owed anything when that was last looked at.
     ``quiet_since`` and ``unsettled_since`` are the times (ms) of the last and the first merge since the own contests
     were last put right, or None. ``_version`` counts merges: what was found out about rivals holds for one version.
     ``_clock`` is the node's own, kept by the region.
     """
 
     __slots__ = (
+        "_changes",
         "_clock",
         "_indexes",
         "_journal",
@@ -127,6 +133,7 @@ class LedgerBook:
         "entry_count",
         "last_commit",
         "late_until",
+        "owing",
         "quiet_since",
         "rules",
         "tenant",
@@ -135,16 +142,26 @@ class LedgerBook:
         "unsettled_since",
     )  # fmt: skip
 
-    def __init__(self, tenant: TenantId, rules: Rules, overlay: Overlay, journal: Journal, clock: VectorClock) -> None:
+    def __init__(
+        self,
+        tenant: TenantId,
+        rules: Rules,
+        overlay: Overlay,
+        journal: Journal,
+        clock: VectorClock,
+        changes: Changes,
+    ) -> None:
         self.tenant = tenant
         self.rules = rules
         self._overlay = overlay
         self._journal = journal
         self._clock = clock
+        self._changes = changes
         self._stored_totals = dict.fromkeys(TOTALS, 0)
         self._version = 0
         self._indexes: tuple[int, int, RivalIndex, RivalIndex] | None = None
         self.contests: dict[Dot, Contest] = {}
+        self.owing: frozenset[ClaimId] = frozenset()
         self.entry_count = 0
         self.last_commit = 0
         self.late_until: Position | None = None
@@ -167,6 +184,7 @@ class LedgerBook:
             self._rows(Table.LOTS, decode_lot),
             self._rows(Table.OPEN, decode_claim),
         )
+        self.owing = frozenset(self.timeline.account.debtors.values())
         for place in self._rows(Table.UNSETTLED, decode_place):
             contest = self.stored_contest(place)
             if contest is not None:
@@ -250,6 +268,28 @@ class LedgerBook:
         rivals = self.rivals(contest)
         return build_report(contest, rivals, map(self.found, rivals.first), self._owed_now(contest))
 
+    def look_who_owes(self) -> None:
+        """Touch the conflicts for which somebody owes who did not when this was last asked, or no longer does."""
+        owing = frozenset(self.account.debtors.values())
+        if owing != self.owing:
+            concerned: set[ClaimId | None] = {*(owing ^ self.owing)}
+            if not owing or not self.owing:
+                concerned.add(None)
+            for claim in concerned:
+                for place in self._owed_for_by(claim):
+                    self._changes.touch(self.tenant, place)
+            self.owing = owing
+
+    def _owed_for_by(self, claim: ClaimId | None) -> Iterator[Position]:
+        """The places of the losers for which a claim owes more than recorded; None: for which the tenant does."""
+        for contest in self.contests.values():
+            if contest.canonical.claim == claim and new_debt(contest.loser, contest.canonical):
+                yield contest.loser.position
+        start = prefix = owed_prefix(self.tenant, claim)
+        while rows := self._overlay.scan(Table.OWED, start, after_prefix(prefix), _PAGE):
+            yield from (place_of(key.removeprefix(prefix)) for key, _ in rows)
+            start = rows[-1][0] + b"\0"
+
     def _owed_now(self, contest: Contest) -> int:
         """What the loser's claim owes by now. Where a duplicate repaid what others owe, what all of them owe."""
         if contest.canonical.claim is None:
@@ -264,7 +304,7 @@ class LedgerBook:
         self.entry_count += 1
         self.last_commit = filed.commit
         self.timeline.append(filed, NOTHING if filed.operation is None else effect)
-        self._count_amends(filed)
+        self._count_remarks(filed)
 
     def insert(self, filed: Filed, now: int) -> None:
         """An entry of another region, or of an earlier boot, at its place."""
@@ -278,7 +318,7 @@ class LedgerBook:
         self.quiet_since = now
         if self.unsettled_since is None:
             self.unsettled_since = now
-        self._count_amends(filed)
+        self._count_remarks(filed)
 
     @property
     def stable_until(self) -> Position:
@@ -292,13 +332,21 @@ class LedgerBook:
         self.late_until = None
         self._checkpoint_first(count)
 
-    def _count_amends(self, filed: Filed) -> None:
+    def _count_remarks(self, filed: Filed) -> None:
+        """Add what an entry says of others to their contests."""
         content = filed.entry.content
         if isinstance(content, Compensation):
             for part in content.of:
                 contest = self._contest(part.replica, part.seq)
                 if contest is not None:
                     contest.add(Amends(filed.position, part.postings))
+                    self._changes.touch(self.tenant, contest.loser.position)
+        elif isinstance(content, Acknowledge):
+            contest = self._contest(content.replica, content.seq)
+            if contest is not None:
+                said = Acknowledgement(filed.position, content.report, content.by, content.note, filed.entry.key)
+                contest.acknowledge(said)
+                self._changes.touch(self.tenant, contest.loser.position)
 
     def holds(self, place: Position) -> bool:
         """Whether the entry at `place` is checkpointed already."""
@@ -317,11 +365,18 @@ class LedgerBook:
                 contest.canonical = canonical_of(effect)
             elif differs(filed, effect):
                 self.contests[filed.dot] = Contest(filed, canonical_of(effect), [])
+            else:
+                continue
+            self._changes.touch(self.tenant, filed.position)
 
     def drop_void(self) -> None:
-        """Let go of the contests that have come to nothing, once the region has looked at what they were about."""
+        """Let go of the contests that have come to nothing, once the region has looked at what they were about.
+
+        What somebody has acknowledged is kept until it cannot come back.
+        """
         for contest in [contest for contest in self.contests.values() if contest.is_void]:
-            del self.contests[contest.loser.dot]
+            if not contest.acknowledged or contest.loser.position <= self.timeline.begins_after:
+                del self.contests[contest.loser.dot]
 
     def _contest(self, replica: str, seq: int) -> Contest | None:
         """The contest of an operation that a compensation refers to; None if no such entry is known."""
@@ -387,7 +442,7 @@ class LedgerBook:
             self._indexes = (
                 self._version,
                 since,
-                RivalIndex(place for place, sort in placed if sort != COMPENSATION),
+                RivalIndex(place for place, sort in placed if sort != NO_OPERATION),
                 RivalIndex(place for place, sort in placed if sort == REVOCATION),
             )
         return self._indexes[2], self._indexes[3]
@@ -459,15 +514,15 @@ class LedgerBook:
             pack([step[-1][0], [str(totals[name]) for name in TOTALS], self.entry_count - remaining]),
         )
         self.timeline.drop(count)
+        if self.quiet_since is None:
+            self.drop_void()
         if not isinstance(self.timeline.account.past, StoredPast):
             self.timeline.account.past = StoredPast(overlay, self.tenant)
         return [filed for _, filed, _ in step]
 
     def _concerned(self, filed: Filed) -> list[Contest]:
-        """The contests that a checkpointed entry is about, its own or those that it makes amends for; rivals found."""
-        content = filed.entry.content
-        parts = [(part.replica, part.seq) for part in content.of] if isinstance(content, Compensation) else []
-        contests = [self.contests.get(Dot(*dot)) for dot in [filed.dot, *parts]]
+        """The contests of a checkpointed entry, its own and those of which it says something; rivals found."""
+        contests = [self.contests.get(dot) for dot in (filed.dot, *_subjects(filed))]
         concerned = [
             contest
             for contest in contests
@@ -482,6 +537,11 @@ class LedgerBook:
         rivals = self.rivals(contest)
         amends = [(tuple(part.position), part.postings) for part in contest.amends]
         rival_places = [tuple(place) for place in rivals.first]
+        acknowledged = [
+            [tuple(said.position), said.report, said.by, said.note, said.key] for said in contest.acknowledged
+        ]
+        if new_debt(contest.loser, canonical):
+            self._overlay.put(Table.OWED, owed_key(self.tenant, canonical.claim, place), b"")
         self._overlay.put(Table.CONFLICT_ORDER, conflict_key(place, self.tenant), b"")
         self._overlay.put(
             Table.CONFLICTS,
@@ -497,6 +557,7 @@ class LedgerBook:
                     rivals.count,
                     rivals.revoked,
                     rivals.is_other_request,
+                    acknowledged,
                 ]
             ),
         )
@@ -513,7 +574,7 @@ class LedgerBook:
             return None
         amends = [Amends(at, postings) for at, postings in stored.amends]
         canonical = Canonical(stored.postings, stored.outcome, stored.claim, stored.owed)
-        return Contest(self.found(place), canonical, amends)
+        return Contest(self.found(place), canonical, amends, stored.acknowledged)
 
     def _conflict_row(self, place: Position) -> StoredContest | None:
         row = self._overlay.get(Table.CONFLICTS, key := history_key(self.tenant, place))
@@ -575,7 +636,7 @@ class LedgerBook:
         for filed in everything:
             self.timeline.insert(filed)
         for filed in everything:
-            self._count_amends(filed)
+            self._count_remarks(filed)
 
     def _clear_rows(self, places: Iterable[Position]) -> None:
         prefix = tenant_key(self.tenant)
@@ -594,11 +655,22 @@ def stored_debt(state: State) -> int:
     return -int(state.totals[TOTALS.index(DEBT)])
 
 
+def _subjects(filed: Filed) -> list[Dot]:
+    """The entries of which an entry says something."""
+    match filed.entry.content:
+        case Compensation(of=parts):
+            return [Dot(part.replica, part.seq) for part in parts]
+        case Acknowledge(replica=replica, seq=seq):
+            return [Dot(replica, seq)]
+        case _:
+            return []
+
+
 def _sort(filed: Filed, effect: Effect) -> int:
     """What an entry is in the history, by what it does in canonical order."""
     operation = filed.operation
     if operation is None:
-        return COMPENSATION
+        return NO_OPERATION
     if effect.outcome is Outcome.DUPLICATE:
         return DUPLICATE
     if effect.outcome is Outcome.REVOKED:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from ledger.event_time import EventFold, EventOrder
 from node.book import LedgerBook
-from node.store.rows import COMPENSATION, DUPLICATE, VOID
+from node.store.rows import DUPLICATE, NO_OPERATION, VOID
 from replication.clock import hlc_at
 from replication.filed import Filed
 
@@ -37,13 +37,13 @@ class History:
         book, count = self._book, 0
         for place, sort in book.past(self._until):
             count += 1
-            if sort not in (COMPENSATION, DUPLICATE):
+            if sort not in (NO_OPERATION, DUPLICATE):
                 self.order.add(book.found(place), is_void=sort == VOID)
             yield
         if count != self._stable_count:
             raise Overtaken
         for filed, sort in self._recent:
-            if sort not in (COMPENSATION, DUPLICATE):
+            if sort not in (NO_OPERATION, DUPLICATE):
                 self.order.add(filed, is_void=sort == VOID)
             yield
 

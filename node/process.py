@@ -86,6 +86,7 @@ async def _serve(config: NodeConfig) -> int:
             stack, web.AppRunner(peers.app(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS), listening_peers
         )
         await _run_site(stack, web.ServerRunner(build_server(node), shutdown_timeout=_SHUTDOWN_SECONDS), listening)
+        stack.callback(node.end_streams)
         peers.start()
         stack.push_async_callback(peers.stop)
         log.info(

@@ -31,6 +31,7 @@ from ledger.ids import TenantId
 from ledger.rules import Rules
 from node.alarms import AlarmKind
 from node.book import LedgerBook
+from node.changes import Changes
 from node.lowwater import low_row
 from node.region import Region, refuse_other_rules
 from node.settings import RegionSettings
@@ -72,6 +73,7 @@ _DROPPED: Final = (
     Table.CONFLICTS,
     Table.CONFLICT_ORDER,
     Table.UNSETTLED,
+    Table.OWED,
     Table.SNAPSHOTS,
 )
 _ROWS_AT_ONCE: Final = 1_000
@@ -237,6 +239,7 @@ class Rebuild:
         clock = {replica: head.seq for replica, head in salvaged.heads.items() if head.seq}
         bounds = _later_than(salvaged)
         books: dict[TenantId, LedgerBook] = {}
+        changes = Changes()
         low, heads, is_low = 0, dict[str, LogHead](), True
         chunks = iter(zip(salvaged.chunks, bounds, strict=True))
         chunk, bound = next(chunks, (None, 0))
@@ -249,7 +252,7 @@ class Rebuild:
                 for leg in legs_of(each) if each.position.hlc <= stable else ():
                     tenant = leg.tenant
                     if tenant not in books:
-                        books[tenant] = LedgerBook(tenant, self._rules, self._overlay, journal, clock)
+                        books[tenant] = LedgerBook(tenant, self._rules, self._overlay, journal, clock, changes)
                     books[tenant].insert(leg, now)
             low = commit if is_low else low
             if chunk is not None and commit == chunk.last_commit:

@@ -13,7 +13,7 @@ lately; the rest is on disk (see `node.book` and `node.store.journal`).
 """
 
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
@@ -26,7 +26,7 @@ from conflict.contest import Contest
 from conflict.detect import Kind
 from conflict.report import Report, loser_in, report_id
 from ledger.admission import admit, admit_transfer
-from ledger.cells import Effect, KeyUse
+from ledger.cells import NOTHING, Effect, KeyUse
 from ledger.claim import Claim, ClaimState
 from ledger.command import Command, GrantCredit, TransferCredit, fingerprint
 from ledger.ids import ClaimId, Key, LotId, Position, TenantId
@@ -50,6 +50,7 @@ from ledger.rules import Rules
 from ledger.timeline import BEGINNING
 from node.alarms import AlarmKind, Alarms
 from node.book import LedgerBook, stored_debt
+from node.changes import Changes
 from node.escrow import Wish, Wishes, parts_of, wanted_when_low
 from node.forgetting import Forgetting
 from node.lowwater import LowWater, copy_of
@@ -74,6 +75,7 @@ from node.store.rows import (
     decode_number,
     decode_rules,
     decode_state,
+    dot_at,
     history_key,
     pack,
     place_key,
@@ -151,7 +153,8 @@ class Region:
     """The state of one region's node. Times are in ms; `now` is the host's wall clock.
 
     Relations kept: ``clock`` counts every entry applied, ``durable`` every entry landed; ``_unstable`` holds
-    the books with entries in their timelines, ``_merged`` those that may owe compensations.
+    the books with entries in their timelines, ``_merged`` those that may owe compensations, ``_stirred`` those with
+    entries that ``changes`` has not looked at.
     """
 
     def __init__(self, settings: RegionSettings, overlay: Overlay, boot: str, now: int) -> None:
@@ -162,12 +165,14 @@ class Region:
         self.counts = Counts({})
         self.journal = Journal(overlay)
         self.snapshots = Snapshots(overlay)
+        self.changes = Changes()
         self.frontier = -1
         self.books: dict[TenantId, LedgerBook] = {}
         self._overlay = overlay
         self._schedule = Schedule()
         self._unstable: dict[TenantId, LedgerBook] = {}
         self._merged: dict[TenantId, LedgerBook] = {}
+        self._stirred: dict[TenantId, LedgerBook] = {}
         self._in_flight: deque[_InFlight] = deque()
         self._late: dict[TenantId, LedgerBook] = {}
         self._forgot_at = 0
@@ -386,7 +391,7 @@ class Region:
         return book
 
     def _read_book(self, tenant: TenantId) -> LedgerBook:
-        return LedgerBook(tenant, self.settings.rules, self._overlay, self.journal, self.clock)
+        return LedgerBook(tenant, self.settings.rules, self._overlay, self.journal, self.clock, self.changes)
 
     def present(self, now: int) -> int:
         """What the next entry will take for the present: the wall clock, or the clock of peers that are ahead."""
@@ -454,6 +459,7 @@ class Region:
             self._low.joined()
             self._unstable[book.tenant] = book
         self._sums.changed(book)
+        self._stirred[book.tenant] = book
 
     # -- entries of other logs --------------------------------------------------------------------------------------
 
@@ -512,6 +518,7 @@ class Region:
                 # The book cannot be read before the entry is mended.
                 self._schedule.add(now + self.settings.settle_after_ms, due, tenant, name)
         self._compensate(now)
+        self._look_for_changes(lambda tenant: tenant not in self._merged)
         self._checkpoint(now)
         self._forget_idle(now)
         self.counts.forgotten += self._forgetting.look(now, self._earliest_to_come)
@@ -739,6 +746,22 @@ class Region:
         self.alarms.raise_(AlarmKind.NO_RIVAL, f"{contest.loser.entry.replica}:{place.seq}", detail, now)
         return False
 
+    def remark(self, book: LedgerBook, content: Content, key: Key, request: str, now: int) -> Filed:
+        """Post what somebody says of another entry; it does nothing to the account."""
+        return self._stamp([(book, NOTHING)], self._next_place(now), content, key, request)
+
+    def _look_for_changes(self, is_due: Callable[[TenantId], bool]) -> None:
+        """Find the reports that others than their own entries have changed. Until a burst is over, it is left alone."""
+        for book in [book for tenant, book in self._stirred.items() if is_due(tenant)]:
+            book.look_who_owes()
+            del self._stirred[book.tenant]
+
+    def look_for_changes(self) -> None:
+        """Bring ``changes`` up to date with all that has come in, without waiting for what is due by itself."""
+        for book in list(self._merged.values()):
+            book.review()
+        self._look_for_changes(lambda _: True)
+
     def reports(self, tenant: TenantId | None, before: Position, now: int) -> Iterator[Report]:
         """Every conflict whose loser stands before `before`, the newest loser first; of one tenant if asked for."""
         for book in list(self._merged.values()):
@@ -760,6 +783,14 @@ class Region:
 
     def report(self, name: str, now: int) -> Report | None:
         """One conflict by its id, if there is one."""
+        found = self.contested(name, now)
+        if found is None or found[1].is_void:
+            return None
+        report = found[0].report(found[1])
+        return report if report.id == name else None
+
+    def contested(self, name: str, now: int) -> tuple[LedgerBook, Contest] | None:
+        """The contest of the loser that the id of a report names, in its book; it may have come to nothing."""
         named = loser_in(name)
         if named is None:
             return None
@@ -769,10 +800,14 @@ class Region:
         if filed is None:
             return None
         contest = self._contest_of(filed, now)
-        if contest is None or contest.is_void:
-            return None
-        report = self._book(filed.tenant, now).report(contest)
-        return report if report.id == name else None
+        return (self._book(filed.tenant, now), contest) if contest is not None else None
+
+    def report_at(self, tenant: TenantId, loser: Position, now: int) -> Report | None:
+        """The conflict of the operation at a place, if there is one."""
+        book = self._book(tenant, now)
+        book.review()
+        contest = book.contests.get(dot_at(loser)) or book.stored_contest(loser)
+        return book.report(contest) if contest is not None and not contest.is_void else None
 
     def amends(self, tenant: TenantId, loser: Dot, now: int) -> list[Filed] | None:
         """The compensations known for an operation, in canonical order; None if the tenant has no such entry here."""

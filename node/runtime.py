@@ -20,9 +20,10 @@ from typing import Final, TypeVar
 import structlog
 from msgspec import Struct
 
-from ledger.command import Command
+from ledger.command import AcknowledgeConflict, Command
 from ledger.ids import Key, TenantId
 from ledger.refusal import Refusal
+from node.acknowledging import acknowledge
 from node.alarms import Alarm, AlarmKind
 from node.api.facade import Asked, NothingDone, Unavailable
 from node.applying import Applied, apply
@@ -236,6 +237,7 @@ class Node:
         self._moved = asyncio.Event()
         self._fresh: list[bytes] = []
         self._is_push_due = False
+        self._is_ending = False
         self._damage_told = (0, 0)
         self._batching = asyncio.Lock()
         self._findings: dict[str, int] | None = None
@@ -249,6 +251,11 @@ class Node:
         self._tasks.append(asyncio.create_task(self._tick_for_ever()))
         if self.config.reconciliation.interval_ms:
             self._tasks.append(asyncio.create_task(self._reconcile_for_ever()))
+
+    def end_streams(self) -> None:
+        """Let whoever is told of what happens come to an end, before the server waits for them."""
+        self._is_ending = True
+        self._wake_all()
 
     async def stop(self) -> None:
         """Stop sweeping, and bring what is acknowledged or due to the disk."""
@@ -309,12 +316,15 @@ class Node:
 
     def _became_durable(self, fresh: list[bytes]) -> None:
         """Something landed: wake who waits for it, and after a moment, in which more may land, tell the peers."""
-        self._moved.set()
-        self._moved = asyncio.Event()
+        self._wake_all()
         self._fresh += fresh
         if not self._is_push_due:
             self._is_push_due = True
             asyncio.get_running_loop().call_later(self.config.timing.push_delay_ms / 1000, self._push)
+
+    def _wake_all(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
 
     def _push(self) -> None:
         self._is_push_due = False
@@ -346,6 +356,15 @@ class Node:
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(rest, self.config.timing.anti_entropy_interval_ms / 1000)):
                     await moved.wait()
+
+    async def acknowledge(self, command: AcknowledgeConflict, key: Key) -> Accepted | Refusal:
+        """Note that a conflict was seen to, and return when the entry that says so is durable. Raises `Unavailable`."""
+        outcome = self._decide(lambda now: acknowledge(self.region, command, key, now))
+        if isinstance(outcome, Accepted):
+            await self.committer.durable(outcome.filed.commit)
+        else:
+            await self._all_durable()
+        return outcome
 
     async def apply_finding(self, tenant: TenantId, name: str) -> Applied:
         """Settle a finding, once, and return when the entry that does is durable. Raises `Unavailable`."""
@@ -463,6 +482,18 @@ class Node:
             except TimeoutError:
                 return False
         return True
+
+    async def landed(self, after: int, timeout_s: float) -> int | None:
+        """Wait until a commit later than `after` is durable, so long at most; the last one that is.
+
+        None as soon as the node is about to stop.
+        """
+        moved, journal = self._moved, self.region.journal
+        if journal.durable_commit <= after and not self._is_ending:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await moved.wait()
+        return None if self._is_ending else journal.durable_commit
 
     def as_of(self) -> str:
         """The clock token of what is applied here: what an answer rendered now takes into account."""

@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 
 from ledger.claim import ClaimView
 from ledger.ids import CheckedKey, CheckedTenant, Position, TenantId
-from ledger.operation import Compensation, Content, Transfer
+from ledger.operation import Acknowledge, Compensation, Content, Transfer
 from ledger.posting import Outcome, balanced, is_account
 from replication.clock import MAX_REPLICAS, CheckedHlc, CheckedReplica, CheckedSeq, Dot, VectorClock, covers, region_of
 
@@ -173,6 +173,8 @@ def open_sealed(sealed: bytes) -> tuple[Entry, bytes]:
             _check_postings(part.postings)
             if region_of(part.replica) != entry.region:
                 raise Malformed(f"{entry.region} makes amends for {part.replica}")
+    if isinstance(content, Acknowledge) and (entry.postings or entry.outcome is not Outcome.POSTED):
+        raise Malformed("an acknowledgement that does something")
     if entry.received is not None:
         _check_postings(entry.received)
     if isinstance(content, Transfer):

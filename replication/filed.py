@@ -7,7 +7,7 @@ once in the receiver's. What it is there, and what its origin recorded for that 
 from msgspec import Struct
 
 from ledger.ids import Key, Position, TenantId
-from ledger.operation import Compensation, Operation, Transfer
+from ledger.operation import Acknowledge, Compensation, Operation, Transfer
 from ledger.posting import Outcome, Postings
 from replication.clock import Dot, VectorClock
 from replication.entry import Entry
@@ -35,9 +35,9 @@ class Filed(Struct, frozen=True, gc=False):
 
     @property
     def operation(self) -> Operation | None:
-        """What the entry does to the account; None for a compensation."""
+        """What the entry does to the account; None for what is only about another entry."""
         content = self.entry.content
-        if isinstance(content, Compensation):
+        if isinstance(content, Compensation | Acknowledge):
             return None
         return content.grant if self.is_receipt and isinstance(content, Transfer) else content
 

@@ -9,6 +9,7 @@ from itertools import combinations
 
 from conflict.report import Report
 from ledger.command import (
+    AcknowledgeConflict,
     CaptureUsage,
     Command,
     DebitUsage,
@@ -24,12 +25,13 @@ from ledger.command import (
     SetPolicy,
     TransferCredit,
 )
-from ledger.ids import ClaimId, JobId, LotId, Position, TenantId
+from ledger.ids import ClaimId, JobId, Key, LotId, Position, TenantId
 from ledger.operation import OnOverspend
 from ledger.posting import Postings, total
 from ledger.refusal import Refusal
 from ledger.rules import Rules
 from ledger.timeline import BEGINNING
+from node.acknowledging import acknowledge
 from node.book import LedgerBook
 from node.region import Accepted
 from replication.filed import Filed
@@ -124,6 +126,18 @@ class Regions(World):
         answer = self.ask(name, command, key, tenant)
         assert isinstance(answer, Accepted), answer
         assert not answer.replayed
+        self.land(name)
+        return answer.filed
+
+    def acknowledge(
+        self, name: str, conflict: str, by: str = "ann", note: str | None = None, key: str | None = None
+    ) -> Filed:
+        """Somebody says that a conflict was seen to, is heard, and the entry that says so lands."""
+        self._keys += 1
+        self.pass_time(1)
+        said = AcknowledgeConflict(conflict, by, note)
+        answer = acknowledge(self.region(name), said, Key(key or f"key-{self._keys}"), self.now)
+        assert isinstance(answer, Accepted), answer
         self.land(name)
         return answer.filed
 

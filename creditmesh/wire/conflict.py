@@ -1,13 +1,29 @@
-"""Conflict reports and debts on the wire: who lost, to whom, what it cost, and what put the books right.
+"""Conflicts and debts on the wire: who lost, to whom, what it cost, what put the books right, who has seen to it.
 
-``GET /v1/conflicts``, ``GET /v1/conflicts/{id}``, ``GET /v1/debts``. Nodes with the same entries give the same report.
+``GET /v1/conflicts``, ``/v1/conflicts/{id}``, ``/v1/conflicts/stream``, ``POST /v1/conflicts/{id}/ack``,
+``GET /v1/debts``. Nodes with the same entries give the same report.
 """
 
 from enum import StrEnum
+from typing import Annotated
 
-from msgspec import field
+from msgspec import Meta, field
 
 from creditmesh.wire.field import Millis, PageLimit, PageReply, PageToken, ReadReply, Region, Reply, Request, Tenant
+
+Signature = Annotated[str, Meta(pattern=r"^[^\x00-\x20\x7f-\x9f][^\x00-\x1f\x7f-\x9f]{0,63}\Z")]
+"""Who says something: one line."""
+
+Note = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,500}\Z")]
+"""What is said: one line."""
+
+EventToken = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9][a-z0-9-]{0,31}/[0-9a-z]{1,32}:[0-9]{1,15}\Z",
+        description="the `id` of an event of the stream",
+    ),
+]
 
 
 class ConflictKind(StrEnum):
@@ -32,8 +48,8 @@ class ConflictState(StrEnum):
     CLEARED = "cleared"
 
 
-class ConflictsQuery(Request, frozen=True, kw_only=True):
-    """``GET /v1/conflicts``. ``reallocated`` ones are listed only when their kind is asked for."""
+class ConflictFilter(Request, frozen=True, kw_only=True):
+    """Which conflicts. ``reallocated`` ones are shown only when their kind is asked for."""
 
     tenant: Tenant | None = None
     kind: ConflictKind | None = None
@@ -42,6 +58,13 @@ class ConflictsQuery(Request, frozen=True, kw_only=True):
     """The loser's region."""
     since: Millis | None = field(default=None, name="from")
     """The loser was accepted at or after. On the wire: ``from``."""
+    acknowledged: bool | None = None
+    """Only those that somebody has acknowledged; or only those that nobody has."""
+
+
+class ConflictsQuery(ConflictFilter, frozen=True, kw_only=True):
+    """``GET /v1/conflicts``. ``reallocated`` ones are listed only when their kind is asked for."""
+
     after: PageToken | None = None
     limit: PageLimit = 100
 
@@ -79,6 +102,18 @@ class CompensatingEntry(Reply, frozen=True, kw_only=True):
     postings: dict[str, int]
 
 
+class Acknowledgement(Reply, frozen=True, kw_only=True):
+    """Somebody has seen to a conflict."""
+
+    by: str
+    note: str | None
+    at: int
+    region: str
+    """Where it was said."""
+    entry: str
+    """The log entry that says it, ``<replica>:<seq>``."""
+
+
 class Conflict(Reply, frozen=True, kw_only=True):
     """The report of one operation whose canonical effect is not what its origin recorded."""
 
@@ -101,6 +136,8 @@ class Conflict(Reply, frozen=True, kw_only=True):
     compensations: list[CompensatingEntry]
     detected_at: int | None
     """The time of the first compensation; null until that entry is known here."""
+    acknowledged: list[Acknowledgement]
+    """In canonical order. Of one conflict the first 16 are kept."""
 
 
 class ConflictsReply(PageReply, frozen=True, kw_only=True):
@@ -113,6 +150,57 @@ class ConflictReply(ReadReply, frozen=True, kw_only=True):
     """One conflict."""
 
     conflict: Conflict
+
+
+class AcknowledgeRequest(Request, frozen=True, kw_only=True):
+    """``POST /v1/conflicts/{id}/ack``: says that somebody has seen to it; moves no credit, and changes no state.
+
+    Every region shows it. The key counts within the conflict.
+    """
+
+    by: Signature
+    """Who: what people call themselves; nobody checks it."""
+    note: Note | None = None
+
+
+class AcknowledgeReply(Reply, frozen=True, kw_only=True):
+    """An acknowledgement that stands."""
+
+    region: str
+    """Who answered."""
+    conflict: str
+    tenant: str
+    acknowledgement: Acknowledgement
+    again: bool
+    """Whether the region that accepted it knew of an earlier one; both are kept."""
+
+
+class ConflictStreamQuery(ConflictFilter, frozen=True, kw_only=True):
+    """``GET /v1/conflicts/stream``. Each report is held against the filter as it stands when it is told."""
+
+    after: EventToken | None = None
+    """As the header ``Last-Event-ID``, which counts if both are sent: begin behind this event."""
+
+
+class ConflictEventKind(StrEnum):
+    """What an event of the stream tells."""
+
+    CONFLICT = "conflict"
+    """A report, whole: it has appeared, or is no longer what it was."""
+    GONE = "gone"
+    """There is no conflict of this id any more: it has come to nothing, or is one of another kind."""
+    GAP = "gap"
+    """What changed before is not known here: read the list."""
+
+
+class ConflictEvent(Reply, frozen=True, kw_only=True):
+    """The data of one event of the stream. Of ``conflict`` and ``gone`` the one is there that the event is about."""
+
+    event: ConflictEventKind
+    region: str
+    """Who tells it."""
+    conflict: Conflict | None = None
+    gone: str | None = None
 
 
 class ClaimDebt(Reply, frozen=True, kw_only=True):

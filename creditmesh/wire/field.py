@@ -58,6 +58,9 @@ CREDIT_ENTRY: Final = "Credit-Entry"
 CREDIT_CLOCK: Final = "Credit-Clock"
 """Request: answer only when caught up to this token. Reply: the token to send so as to see at least this reply."""
 
+LAST_EVENT_ID: Final = "Last-Event-ID"
+"""Request of a stream: the id of the last event that was read; the stream goes on behind it."""
+
 
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """A request body or query. A field that it does not know is an error that names the field."""

@@ -18,6 +18,7 @@ from node.api.router import Handler
 
 NDJSON: Final = "application/x-ndjson"
 CSV: Final = "text/csv"
+EVENT_STREAM: Final = "text/event-stream"
 
 
 class Many(Struct, frozen=True):
@@ -44,6 +45,8 @@ class Description(Struct, frozen=True, kw_only=True):
     takes_key: bool = False
     """Whether it is a write, and so must have an idempotency key."""
     takes_clock: bool = False
+    takes_event_id: bool = False
+    """Whether it is a stream that can be taken up again."""
     refusals: tuple[ProblemKind, ...] = ()
     """Kinds of problem, beside `ProblemKind.INTERNAL`."""
     unready: type[Struct] | None = None

@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Protocol, TypeVar
 
 from conflict.report import Report
-from ledger.command import Command
+from ledger.command import AcknowledgeConflict, Command
 from ledger.ids import Key, Position, TenantId
 from ledger.refusal import Refusal
 from node.alarms import Alarm
 from node.applying import Applied
 from node.book import LedgerBook
+from node.changes import Changes
 from node.clock import WallClock
 from node.config import NodeConfig
 from node.metrics import Metrics
@@ -54,6 +55,19 @@ class RegionView(Protocol):
 
     def report(self, name: str, now: int) -> Report | None:
         """The conflict with this id."""
+        ...
+
+    @property
+    def changes(self) -> Changes:
+        """The conflicts touched last."""
+        ...
+
+    def look_for_changes(self) -> None:
+        """Bring ``changes`` up to date."""
+        ...
+
+    def report_at(self, tenant: TenantId, loser: Position, now: int) -> Report | None:
+        """The conflict of the operation at a place."""
         ...
 
     def digest(self) -> str:
@@ -267,6 +281,10 @@ class Node(Protocol):
         """Look for what does not add up. Raises `Unavailable`."""
         ...
 
+    async def acknowledge(self, command: AcknowledgeConflict, key: Key) -> Accepted | Refusal:
+        """Note that a conflict was seen to; what is noted is durable when this returns. Raises `Unavailable`."""
+        ...
+
     async def apply_finding(self, tenant: TenantId, name: str) -> Applied:
         """Settle a finding, once; what was posted is durable when this returns. Raises `Unavailable`."""
         ...
@@ -293,6 +311,13 @@ class Node(Protocol):
 
     def as_of(self) -> str:
         """The token of what is applied: of what a `render` sees."""
+        ...
+
+    async def landed(self, after: int, timeout_s: float) -> int | None:
+        """Wait until a commit later than `after` is durable, so long at most; the last one that is.
+
+        None as soon as the node is about to stop.
+        """
         ...
 
     def behind(self) -> Mapping[str, Lag]:

@@ -16,11 +16,11 @@ from aiohttp import web
 
 from creditmesh import wire
 from creditmesh.wire import PROBLEM_JSON, STATUS, ProblemKind
-from node.api.description import CSV, NDJSON, Description, Many, Route
+from node.api.description import CSV, EVENT_STREAM, NDJSON, Description, Many, Route
 from node.api.problems import RETRY_AFTER_S, TITLES
 from node.api.requests import JSON
 from node.api.router import RULES
-from node.api.schema import Schema, components, pattern, problem_name, reference
+from node.api.schema import Schema, components, ecma, pattern, problem_name, reference
 
 PATH: Final = "/openapi.json"
 
@@ -187,6 +187,13 @@ def _header_parameters(about: Description) -> Iterator[Schema]:
             "description": "From an earlier reply of any region: answer only when caught up with it.",
             "schema": msgspec.json.schema(wire.ClockToken),
         }
+    if about.takes_event_id:
+        yield {
+            "name": wire.LAST_EVENT_ID,
+            "in": "header",
+            "description": "The id of the last event that was read: begin behind it.",
+            "schema": ecma(msgspec.json.schema(wire.EventToken)),
+        }
 
 
 def _query_parameters(about: Description) -> Iterator[Schema]:
@@ -232,9 +239,10 @@ def _reply_schema(about: Description, media: str) -> Schema:
         return {} if media == JSON else {"type": "string"}
     if media == CSV:
         return {"type": "string", "description": "A header, the opening figures, the lines, the closing figures."}
-    if media == NDJSON:
-        lines = {"contentMediaType": NDJSON, "contentSchema": reference(about.reply.__name__)}
-        return {"type": "string", "description": f"{about.reply.__name__}, one to a line", **lines}
+    if media in (NDJSON, EVENT_STREAM):
+        lines = {"contentMediaType": media, "contentSchema": reference(about.reply.__name__)}
+        each = "one to a line" if media == NDJSON else "each the data of an event"
+        return {"type": "string", "description": f"{about.reply.__name__}, {each}", **lines}
     return reference(about.reply.__name__)
 
 

@@ -174,7 +174,7 @@ class Oversight:
         return web.Response(body=self._node.metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
 
 
-def is_wanted(report: Report, asked: wire.ConflictsQuery) -> bool:
+def is_wanted(report: Report, asked: wire.ConflictFilter) -> bool:
     """Whether a report passes the filters. Those that nobody owes anything for must be asked for by kind."""
     if asked.kind is None:
         if report.kind is Kind.REALLOCATED:
@@ -182,6 +182,8 @@ def is_wanted(report: Report, asked: wire.ConflictsQuery) -> bool:
     elif report.kind.value != asked.kind.value:
         return False
     if asked.state is not None and report.state.value != asked.state.value:
+        return False
+    if asked.acknowledged is not None and bool(report.acknowledged) is not asked.acknowledged:
         return False
     if asked.region is not None and report.loser.region != asked.region:
         return False

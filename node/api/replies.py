@@ -21,6 +21,7 @@ from ledger.event_time import Standing
 from ledger.ids import TenantId
 from ledger.lot import Lot, LotState, spending_place
 from ledger.operation import (
+    Acknowledge,
     Capture,
     Compensation,
     Debit,
@@ -39,6 +40,7 @@ from ledger.posting import DEBT, REVOKED, USED, Outcome
 from ledger.statement import Line
 from node.api.facade import ClusterState, Lag, PeerState
 from node.finding import Finding, Remedy
+from replication.clock import Dot, region_of
 from replication.filed import Filed
 
 _STATES: Final = {
@@ -407,6 +409,28 @@ def conflict(report: Report) -> wire.Conflict:
             for amends in report.compensations
         ],
         detected_at=report.detected_at,
+        acknowledged=[
+            _acknowledgement(said.by, said.note, said.position.now, said.dot) for said in report.acknowledged
+        ],
+    )
+
+
+def acknowledge_reply(filed: Filed, conflict: str, region: str) -> wire.AcknowledgeReply:
+    """What to answer to the acknowledgement of a conflict."""
+    content = filed.entry.content
+    assert isinstance(content, Acknowledge)
+    return wire.AcknowledgeReply(
+        region=region,
+        conflict=conflict,
+        tenant=filed.tenant,
+        acknowledgement=_acknowledgement(content.by, content.note, filed.position.now, filed.dot),
+        again=content.again,
+    )
+
+
+def _acknowledgement(by: str, note: str | None, at: int, dot: Dot) -> wire.Acknowledgement:
+    return wire.Acknowledgement(
+        by=by, note=note, at=at, region=region_of(dot.replica), entry=f"{dot.replica}:{dot.seq}"
     )
 
 

@@ -34,7 +34,7 @@ def components(types: Iterable[type[Struct]], kinds: Iterable[ProblemKind]) -> d
         schema["description"] = told_by(described)
         if "properties" in schema:
             _describe_fields(described, schema["properties"])
-    schemas: dict[str, Schema] = {name: _ecma(schema) for name, schema in found.items()}
+    schemas: dict[str, Schema] = {name: ecma(schema) for name, schema in found.items()}
     schemas["Problem"] = _any_problem(schemas["Problem"])
     return schemas | {problem_name(kind): _problem(kind) for kind in kinds}
 
@@ -114,11 +114,11 @@ def _pairs(body: list[ast.stmt]) -> Iterable[tuple[str, str]]:
                 yield name, inspect.cleandoc(text).replace("``", "`")
 
 
-def _ecma(part: Any) -> Any:
+def ecma(part: Any) -> Any:
     """A schema with its regular expressions put into the other dialect."""
     if isinstance(part, dict):
         return {
-            name: pattern(value) if name == "pattern" and isinstance(value, str) else _ecma(value)
+            name: pattern(value) if name == "pattern" and isinstance(value, str) else ecma(value)
             for name, value in part.items()
         }
-    return [_ecma(item) for item in part] if isinstance(part, list) else part
+    return [ecma(item) for item in part] if isinstance(part, list) else part

@@ -19,10 +19,12 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from creditmesh.wire import ProblemKind
+from node.api.acknowledging import Acknowledging
 from node.api.batch import Batches
 from node.api.chaos import Chaos
 from node.api.description import Route
 from node.api.facade import Node, Unavailable
+from node.api.following import Following
 from node.api.history import TenantHistory
 from node.api.openapi import with_document
 from node.api.oversight import Oversight
@@ -50,6 +52,8 @@ def routes(node: Node) -> Iterator[Route]:
     yield from UsageEvents(node).routes()
     yield from TenantHistory(node).routes()
     yield from Oversight(node).routes()
+    yield from Acknowledging(node).routes()
+    yield from Following(node).routes()
     yield from Reconciling(node).routes()
     if node.config.chaos.enabled:
         yield from Chaos(node).routes()

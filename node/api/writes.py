@@ -162,7 +162,7 @@ _SHORT, _TAKEN, _ENDED, _CLOSED = (
     ProblemKind.RESERVATION_ENDED,
     ProblemKind.LOT_CLOSED,
 )
-_ANY: Final = (
+ANY_WRITE: Final = (
     ProblemKind.INVALID_REQUEST,
     ProblemKind.NOT_FOUND,
     ProblemKind.PAYLOAD_TOO_LARGE,
@@ -215,7 +215,7 @@ def write_route(node: Node, write: Write[Any]) -> Route:
         body=write.request,
         takes_key=True,
         takes_clock=True,
-        refusals=(*_ANY, *write.refusals),
+        refusals=(*ANY_WRITE, *write.refusals),
     )
     return Route(write.method, write.path, write_handler(node, write), about)
 

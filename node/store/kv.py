@@ -47,6 +47,7 @@ class Table(StrEnum):
     CONFLICTS = "conflicts"
     CONFLICT_ORDER = "conflict-order"
     UNSETTLED = "unsettled"
+    OWED = "owed"
     ASIDE = "aside"
     SNAPSHOTS = "snapshots"
 

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgpack
 import msgspec
 
+from conflict.contest import Acknowledgement
 from ledger.cells import KeyUse
 from ledger.claim import Claim
 from ledger.ids import ClaimId, LotId, Position, TenantId
@@ -48,6 +49,7 @@ class StoredContest(NamedTuple):
     rival_count: int
     revoked: list[LotId]
     is_other_request: bool
+    acknowledged: list[Acknowledgement]
 
 
 class StoredHead(NamedTuple):
@@ -85,7 +87,8 @@ decode_rules = msgspec.msgpack.Decoder(int | str).decode
 decode_counts = msgspec.msgpack.Decoder(dict[str, int]).decode
 decode_low = msgspec.msgpack.Decoder(tuple[int, list[StoredHead]]).decode
 
-COMPENSATION: Final = 0
+NO_OPERATION: Final = 0
+"""What is only about another entry: a compensation, or an acknowledgement."""
 OPERATION: Final = 1
 REVOCATION: Final = 2
 DUPLICATE: Final = 3
@@ -183,6 +186,16 @@ def conflict_of(key: bytes) -> tuple[Position, TenantId]:
     boot = key.index(0, _SEQ_BYTES) + 1
     end = key.index(0, boot) + 1 + _SEQ_BYTES
     return place_of(key[:end]), TenantId(key[end:].decode())
+
+
+def owed_key(tenant: TenantId, claim: ClaimId | None, place: Position) -> bytes:
+    """The conflict of the entry at a place, by the claim that owes more for it; None: by whatever the tenant owes."""
+    return owed_prefix(tenant, claim) + place_key(place)
+
+
+def owed_prefix(tenant: TenantId, claim: ClaimId | None) -> bytes:
+    """What the keys of all conflicts begin with for which a claim owes."""
+    return tenant_key(tenant, claim or "") + b"\0"
 
 
 def history_key(tenant: str, place: Position) -> bytes:

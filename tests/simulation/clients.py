@@ -127,6 +127,10 @@ class Clientele:
         if intent.ask is Ask.APPLY:
             self._settle(intent, tenant, home)
             return
+        if intent.ask is Ask.ACKNOWLEDGE:
+            if home.region is not None:
+                home.acknowledge(intent, self._trace.count)
+            return
         if intent.ask is Ask.AGAIN and self._sent:
             earlier = self._sent[intent.choice % len(self._sent)]
             self._trace.count("request repeated")

@@ -8,7 +8,7 @@ from collections import defaultdict
 from msgspec import Struct
 
 from ledger.ids import Position
-from ledger.operation import Compensation, Operation, Transfer
+from ledger.operation import Acknowledge, Compensation, Operation, Transfer
 from ledger.posting import Outcome
 from replication.entry import Entry, hash_of, open_sealed
 
@@ -50,7 +50,7 @@ class Fact(Struct, frozen=True):
     def operation(self) -> Operation:
         """What it is in the account of this tenant."""
         content = self.entry.content
-        assert not isinstance(content, Compensation)
+        assert not isinstance(content, Compensation | Acknowledge)
         return content.grant if self.is_receipt and isinstance(content, Transfer) else content
 
     @property
@@ -71,7 +71,7 @@ class Fact(Struct, frozen=True):
     @property
     def is_operation(self) -> bool:
         """Whether it takes part in the fold."""
-        return not isinstance(self.entry.content, Compensation)
+        return not isinstance(self.entry.content, Compensation | Acknowledge)
 
     def knew(self, other: "Fact") -> bool:
         """Whether the other one happened before this one."""

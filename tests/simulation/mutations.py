@@ -27,7 +27,7 @@ from node.book import LedgerBook, StoredPast
 from node.lowwater import LowWater
 from node.region import Region
 from node.store.kv import Overlay, Table
-from node.store.rows import COMPENSATION, OPERATION
+from node.store.rows import NO_OPERATION, OPERATION
 from replication.clock import Hlc
 from replication.delivery import Delivery
 from replication.filed import Filed
@@ -271,7 +271,7 @@ def _effects_before_causes() -> AbstractContextManager[object]:
 
 def _duplicates_counted_from_disk() -> AbstractContextManager[object]:
     def by_what_they_are(filed: Filed, effect: Effect) -> int:  # noqa: ARG001
-        return COMPENSATION if filed.operation is None else OPERATION
+        return NO_OPERATION if filed.operation is None else OPERATION
 
     return patch("node.book._sort", by_what_they_are)
 

@@ -6,13 +6,15 @@ pushes what is fresh a moment later, and ticks. When the store fails, it stops.
 
 from collections import defaultdict
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, Final
 
 from msgspec import Struct
 
-from ledger.command import Command
-from ledger.ids import Key, TenantId
+from ledger.command import AcknowledgeConflict, Command
+from ledger.ids import Key, Position, TenantId
 from ledger.refusal import Refusal
+from node.acknowledging import acknowledge
 from node.applying import Gone, apply
 from node.audit import AuditResult, audit
 from node.finding import Finding
@@ -32,6 +34,7 @@ from tests.simulation.clock import WallClock
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.facts import Facts
 from tests.simulation.network import Network
+from tests.simulation.scenario import Intent
 from tests.simulation.scheduler import Action, Scheduler
 from tests.simulation.trace import Trace
 from tests.simulation.watch import Broken, Watch
@@ -45,6 +48,8 @@ class Unavailable(Struct, frozen=True):
 
 Answer = Accepted | Refusal | Gone | Unavailable
 _ALL: Final = 2**30
+THE_END: Final = Position(2**63, "", "", 0)
+"""Behind every entry."""
 _PUSH_DELAY_MS: Final = 2
 _RESTART_TICKS: Final = 5
 
@@ -340,6 +345,29 @@ class SimulatedNode:
                 self._answer_when_durable(tenant, answer, reply)
 
         self._later(0, look_and_settle)
+
+    def acknowledge(self, intent: Intent, count: Callable[[str], None]) -> None:
+        """An operator looks at the newest conflicts, and says that one of them was seen to, or names another."""
+
+        def look_and_say() -> None:
+            region, now = self.region, self.now()
+            assert region is not None
+            try:
+                shown = [report.id for report in islice(region.reports(None, THE_END, now), 1 + intent.tenant % 4)]
+                named = [f"{self.name}.b001.1.overspend", *shown][-1 - intent.choice % (len(shown) + 1)]
+                said = AcknowledgeConflict(named, f"op{intent.other % 2}", None if intent.amount % 3 else "seen to")
+                answer = acknowledge(region, said, Key(f"k{intent.other % 7}"), now)
+                self._watch.conflict_acknowledged(self, said, answer)
+            except DamagedEntry:
+                self.count("refused: damaged entry")
+            except StorageError as error:
+                self._fail(error)
+            else:
+                if isinstance(answer, Accepted):
+                    count(f"acknowledged {'before' if answer.replayed else 'now'}")
+                    self.when_durable(answer.filed.commit, lambda: self._watch.answers(self, answer))
+
+        self._later(0, look_and_say)
 
     def read(self, tenant: TenantId, reply: Callable[[Any], None]) -> None:
         """A client asks for a balance."""

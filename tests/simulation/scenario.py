@@ -104,6 +104,8 @@ class Ask(StrEnum):
     """Nothing: a scheduler says what it knows of its jobs."""
     APPLY = "apply"
     """A finding is to be settled: one that stands, or one that was heard of before."""
+    ACKNOWLEDGE = "acknowledge"
+    """A conflict is to be acknowledged, perhaps once more."""
     READ = "read"
     AGAIN = "again"
     """An earlier request once more, in whatever region."""
@@ -229,6 +231,7 @@ def draw(seed: int) -> Scenario:
         intents=(
             *_intents(random, duration, len(regions) * clients.per_region),
             *_reconciling(Random(f"reconciliation {seed}"), duration, len(regions) * clients.per_region),
+            *_acknowledging(Random(f"acknowledging {seed}"), duration, len(regions) * clients.per_region),
         ),
     )
 
@@ -293,6 +296,22 @@ def _reconciling(random: Random, duration: int, clients: int) -> tuple[Intent, .
             other=random.randrange(1_000_000),
         )
         for _ in range(random.choice([0, 0, 10, 60]))
+    )
+
+
+def _acknowledging(random: Random, duration: int, clients: int) -> tuple[Intent, ...]:
+    """What operators say of conflicts, in some worlds."""
+    return tuple(
+        Intent(
+            at=random.randrange(duration // 3, duration),
+            client=random.randrange(clients),
+            ask=Ask.ACKNOWLEDGE,
+            tenant=random.randrange(1_000),
+            amount=random.randrange(1_000_000),
+            choice=random.randrange(1_000_000),
+            other=random.randrange(1_000_000),
+        )
+        for _ in range(random.choice([0, 0, 6, 60]))
     )
 
 

@@ -6,11 +6,13 @@ A check is told what happens, looks at whatever it wants, raises `Broken` when a
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ledger.command import Command
+from ledger.command import AcknowledgeConflict, Command
 from ledger.ids import Key, TenantId
+from ledger.refusal import Refusal
 from node.applying import Applied
 from node.book import LedgerBook
 from node.finding import Finding
+from node.region import Accepted
 from node.store.errors import StorageError
 from replication.codec import Frame
 from replication.entry import EntryError
@@ -47,6 +49,11 @@ class Check:
         self, node: "SimulatedNode", tenant: TenantId, name: str, finding: Finding | None, answer: Applied, now: int
     ) -> None:
         """A node has decided, at its own time `now`, on settling a finding, which stood unless it is None."""
+
+    def conflict_acknowledged(
+        self, node: "SimulatedNode", said: AcknowledgeConflict, answer: Accepted | Refusal
+    ) -> None:
+        """A node has decided on the acknowledgement of a conflict."""
 
     def snapshot_landed(self, node: "SimulatedNode", source: str, at: int) -> None:
         """A scheduler's snapshot is on the disk of a node, and its scheduler is told so."""
@@ -113,6 +120,12 @@ class Watch:
     ) -> None:
         """See `Check.settled`."""
         self.tell("settled", node, tenant, name, finding, answer, now)
+
+    def conflict_acknowledged(
+        self, node: "SimulatedNode", said: AcknowledgeConflict, answer: Accepted | Refusal
+    ) -> None:
+        """See `Check.conflict_acknowledged`."""
+        self.tell("conflict_acknowledged", node, said, answer)
 
     def snapshot_landed(self, node: "SimulatedNode", source: str, at: int) -> None:
         """See `Check.snapshot_landed`."""

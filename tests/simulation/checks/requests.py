@@ -33,7 +33,7 @@ class OneEffect(Check):
             facts = cluster.held_by_all(tenant)
             posted = final_postings(facts)
             for fact in facts:
-                if fact.key is not None:
+                if fact.key is not None and fact.is_operation:
                     cluster.trace.count("request with an entry")
                     if posted[fact.dot]:
                         effects[_request(fact)].append(fact)

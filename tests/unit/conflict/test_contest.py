@@ -1,9 +1,12 @@
 """One contested operation: what it was recorded as, what canonical order makes of it, and the amends made so far."""
 
-from conflict.contest import Amends, Contest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conflict.contest import MAX_ACKNOWLEDGEMENTS, Acknowledgement, Amends, Contest
 from conflict.detect import Canonical
 from conflict.rivals import Rivals
-from ledger.ids import Position
+from ledger.ids import Key, Position
 from ledger.posting import Outcome, Postings
 from replication.clock import Dot
 from replication.filed import Filed
@@ -19,6 +22,9 @@ def hold() -> Filed:
     filed = world.do("us", reserve("b", 80))
     assert filed.entry.postings == RECORDED
     return filed
+
+
+LOST = hold()
 
 
 def contest(canonical: Postings, *amends: Postings, outcome: Outcome = Outcome.APPLIED) -> Contest:
@@ -82,3 +88,25 @@ def test_compensations_stand_in_canonical_order_in_whatever_order_they_come() ->
     made.add(earlier)
     assert made.amends == [earlier, later]
     assert earlier.dot == Dot("us/b1", 1)
+
+
+def said(seq: int, key: str | None = None, report: str = "overspend") -> Acknowledgement:
+    return Acknowledgement(Position(seq, "us", "b1", seq), report, "ann", None, None if key is None else Key(key))
+
+
+SAID = [said(number, f"k{number % 20}", ["overspend", "lease"][number % 2]) for number in range(1, 41)]
+
+
+@given(st.permutations(SAID))
+def test_in_whatever_order_acknowledgements_come_the_same_are_kept(arriving: list[Acknowledgement]) -> None:
+    made = Contest(LOST, Canonical(SHORT, Outcome.APPLIED, None, 0), [])
+    for each in arriving * 2:
+        made.acknowledge(each)
+    assert made.acknowledged == SAID[:MAX_ACKNOWLEDGEMENTS]
+
+
+def test_the_first_under_a_key_counts_and_the_key_counts_within_the_report() -> None:
+    made = contest(SHORT)
+    for each in (said(3, "k"), said(2, "k"), said(1, "k", "lease"), said(4), said(5)):
+        made.acknowledge(each)
+    assert [each.position.seq for each in made.acknowledged] == [1, 2, 4, 5]

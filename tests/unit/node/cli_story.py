@@ -59,4 +59,5 @@ OVERSPEND = wire.Conflict(
         wire.CompensatingEntry(replica=EAST, seq=702, hlc=(T + 21_030, 0), postings={"lot/l1": 480, "debt": -480})
     ],
     detected_at=T + 21_030,
+    acknowledged=[],
 )

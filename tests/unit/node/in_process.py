@@ -14,10 +14,11 @@ from aiohttp import web
 from msgspec import Struct
 
 from creditmesh import wire
-from ledger.command import Command
+from ledger.command import AcknowledgeConflict, Command
 from ledger.ids import Key, TenantId
 from ledger.pricing import RateCard, Rates
 from ledger.refusal import Refusal
+from node.acknowledging import acknowledge
 from node.alarms import Alarm
 from node.api import build_server
 from node.api.facade import Asked, NothingDone, RegionView
@@ -124,6 +125,7 @@ class InProcessNode:
         self.on_submit: Callable[[Command], None] = lambda _: None
         self.break_export_after: int | None = None
         self.patience = 1
+        self.is_ending = False
         self._waits = asyncio.Event()
         self._moved = asyncio.Event()
 
@@ -174,6 +176,21 @@ class InProcessNode:
     async def reconcile(self, result: Reconciliation) -> None:
         for _ in reconcile(self.region, self.clock_ms, result):
             pass
+
+    async def acknowledge(self, command: AcknowledgeConflict, key: Key) -> Accepted | Refusal:
+        answer = acknowledge(self.region, command, key, self.clock_ms)
+        self.commit()
+        return answer
+
+    async def landed(self, after: int, timeout_s: float) -> int | None:  # noqa: ARG002
+        """Real time stands still: who waits is woken by commits, and by the end."""
+        if self.region.journal.durable_commit <= after and not self.is_ending:
+            await self._moved.wait()
+        return None if self.is_ending else self.region.journal.durable_commit
+
+    def end_streams(self) -> None:
+        self.is_ending = True
+        self.commit()
 
     async def apply_finding(self, tenant: TenantId, name: str) -> Applied:
         found = Reconciliation(tenant, lambda finding: finding.id == name)
@@ -324,6 +341,7 @@ async def browsing(node: InProcessNode) -> AsyncIterator[Browser]:
         async with aiohttp.ClientSession() as session:
             yield Browser(node, session, f"http://{host}:{port}")
     finally:
+        node.end_streams()
         await runner.cleanup()
 
 

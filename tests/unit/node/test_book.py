@@ -18,8 +18,8 @@ from node.digest import tenant_digest
 from node.store.journal import Journal
 from node.store.kv import Table
 from node.store.rows import (
-    COMPENSATION,
     DUPLICATE,
+    NO_OPERATION,
     OPERATION,
     REVOCATION,
     VOID,
@@ -54,7 +54,7 @@ FAR = hlc_at(2**45)
 def from_rows(world: Regions, name: str) -> LedgerBook:
     """The book as its rows have it, without what is only in memory."""
     region = world.region(name)
-    return LedgerBook(TENANT, region.settings.rules, region._overlay, region.journal, region.clock)
+    return LedgerBook(TENANT, region.settings.rules, region._overlay, region.journal, region.clock, region.changes)
 
 
 def history() -> Regions:
@@ -220,7 +220,7 @@ class TestEntries:
         world.put_right()
         world.exchange(2_000)
         rows = world.region("eu")._overlay.scan(Table.HISTORY, b"", None, 100)
-        assert [sort for _, value in rows for *_, sort in decode_history(value)] == [*sorts, COMPENSATION]
+        assert [sort for _, value in rows for *_, sort in decode_history(value)] == [*sorts, NO_OPERATION]
         book = world.book("eu")
         places = [filed.position for filed in book.entries(BEGINNING, 100)]
         assert list(book.past(places[6])) == list(zip(places[:7], sorts[:7], strict=True))

@@ -12,8 +12,8 @@ from ledger.lot import Lot, LotState
 from ledger.operation import Admission, OnOverspend, Policy
 from ledger.timeline import BEGINNING
 from node.store.rows import (
-    COMPENSATION,
     DUPLICATE,
+    NO_OPERATION,
     OPERATION,
     REVOCATION,
     VOID,
@@ -142,7 +142,7 @@ def test_values_come_back() -> None:
     assert decode_job(encode_value(job)) == job
     for policy in (Policy(), Policy(OnOverspend.REVOKE, max_held=0, debt_limit=5), Policy(admission=Admission.ESCROW)):
         assert decode_policy(encode_value(policy)) == policy
-    sorts = {OPERATION, COMPENSATION, REVOCATION, DUPLICATE, VOID}
+    sorts = {OPERATION, NO_OPERATION, REVOCATION, DUPLICATE, VOID}
     history = [(*place, sort) for sort in sorts]
     assert decode_history(encode_value(history)) == history
     assert len(sorts) == 5
