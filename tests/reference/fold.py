@@ -101,6 +101,8 @@ class Ledger:
     claims: dict[str, PlainClaim] = field(default_factory=dict)
     keys: dict[str, int] = field(default_factory=dict)
     """When each key was used first, since it was last forgotten."""
+    key_users: dict[str, Position] = field(default_factory=dict)
+    """And by which operation."""
     jobs: dict[str, PlainJob] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
     verdicts: list[Verdict] = field(default_factory=list)
@@ -181,6 +183,7 @@ def _judge(ledger: Ledger, line: Line) -> Verdict:
     if line.key is not None:
         if not ledger.remembers(line.key, now):
             ledger.keys[line.key] = now
+            ledger.key_users[line.key] = line.place
         elif not isinstance(line.operation, Transfer):
             return NOTHING
     if _names_something_taken(ledger, line.operation):

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 from unittest.mock import patch
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from conflict.compensate import compensations
 from conflict.contest import Amends, Contest
@@ -32,17 +32,10 @@ from replication.delivery import Delivery
 from replication.filed import Filed
 from replication.gossip import Session
 from tests.simulation.cluster import Result, simulate
+from tests.simulation.ledger_mutations import LEDGER_MUTATIONS
 from tests.simulation.node import SimulatedNode
+from tests.simulation.safeguard import Safeguard
 from tests.simulation.scenario import draw
-
-Mutation = Callable[[], AbstractContextManager[object]]
-
-
-class Safeguard(Struct, frozen=True):
-    """What is switched off, and how."""
-
-    what: str
-    off: Mutation
 
 
 def _reply_before_commit() -> AbstractContextManager[object]:
@@ -317,6 +310,7 @@ MUTATIONS: Final[dict[str, Safeguard]] = {
     "duplicates-counted-from-disk": Safeguard(
         "a checkpointed duplicate takes no part in event order", _duplicates_counted_from_disk
     ),
+    **LEDGER_MUTATIONS,
 }
 
 

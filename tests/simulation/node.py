@@ -247,6 +247,7 @@ class SimulatedNode:
             reply(Unavailable("low on disk"))
             return
         now = self.now()
+        self._watch.asked(self, tenant, command, key, now)
         try:
             answer = region.submit(tenant, command, key, now)
             self._watch.decided(self, tenant, command, key, answer, now)

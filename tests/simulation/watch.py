@@ -36,6 +36,9 @@ class Check:
     def applied(self, node: "SimulatedNode", fact: Fact) -> None:
         """A node is applying an entry: it has judged it, and is about to put it into its journal."""
 
+    def asked(self, node: "SimulatedNode", tenant: TenantId, command: Command, key: Key, now: int) -> None:
+        """A node is about to decide on a command, at its own time `now`."""
+
     def decided(
         self, node: "SimulatedNode", tenant: TenantId, command: Command, key: Key, answer: "Answer", now: int
     ) -> None:
@@ -91,6 +94,10 @@ class Watch:
         if filed.clock != fact.clock:
             raise Broken(f"{node.name} files {fact.dot} with the clock {filed.clock}, which is {fact.clock}")
         self.tell("applied", node, fact)
+
+    def asked(self, node: "SimulatedNode", tenant: TenantId, command: Command, key: Key, now: int) -> None:
+        """See `Check.asked`."""
+        self.tell("asked", node, tenant, command, key, now)
 
     def decided(
         self, node: "SimulatedNode", tenant: TenantId, command: Command, key: Key, answer: "Answer", now: int

@@ -12,6 +12,7 @@ from tests.simulation.checks.conservation import Conservation
 from tests.simulation.checks.digests import EqualDigests
 from tests.simulation.checks.durability import Durability
 from tests.simulation.checks.escrow import NoOverspendUnderEscrow
+from tests.simulation.checks.forgetting import KeysForgotten
 from tests.simulation.checks.isolation import TenantIsolation
 from tests.simulation.checks.promises import Promises
 from tests.simulation.checks.reports import EqualReports
@@ -39,6 +40,7 @@ def all_checks() -> list[Check]:
         BoundedQueues(),
         NoFalseAlarm(),
         OneEffect(),
+        KeysForgotten(),
         BothAccounts(),
         NoOverspendUnderEscrow(),
         Compensations(),
