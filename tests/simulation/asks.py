@@ -73,11 +73,11 @@ class Memory:
             case Revoke(lot=lot):
                 self._revoked[tenant].append(lot)
             case _:
-                name = getattr(content, "claim", None)
-                if name is not None and entry.result is not None:
-                    known = self._claims[tenant].get(name)
+                claim: ClaimId | None = getattr(content, "claim", None)
+                if claim is not None and entry.result is not None:
+                    known = self._claims[tenant].get(claim)
                     if known is None or known.place < entry.position:
-                        self._claims[tenant][name] = Told(region, entry.position, entry.result)
+                        self._claims[tenant][claim] = Told(region, entry.position, entry.result)
 
     def region_of(self, tenant: TenantId, claim: ClaimId) -> str | None:
         """Which region told of a claim."""
@@ -241,7 +241,7 @@ class _Command:
         return self._dice.choice(_NONSENSE)(self)
 
     def _unheard_of(self) -> Command:
-        return self._dice.choice([ReleaseHold(_NOBODY), RefundUsage(_NOBODY, 1), RevokeLot(LotId("nothing"))])
+        return self._one_of(ReleaseHold(_NOBODY), RefundUsage(_NOBODY, 1), RevokeLot(LotId("nothing")))
 
     def _untimely(self) -> Command:
         """Usage of tomorrow, or of long ago."""
@@ -249,21 +249,19 @@ class _Command:
         ahead = self._now + limits.max_ahead_ms + self._dice.randint(1, 4 * beat)
         at = self._dice.choice([ahead, self._now - limits.max_late_ms - self._dice.randint(1, 4 * beat)])
         claim = self._memory.claim_for(Ask.CAPTURE, self._tenant, self._dice, self._now) or _NOBODY
-        return self._dice.choice(
-            [
-                DebitUsage(1, at, on_shortage=OnShortage.DEBT),
-                CaptureUsage(claim, 1, at),
-                RefundUsage(claim, 1, at),
-                ReportHeartbeat(self._job(), at),
-                ReportUsage(self._job(), at, at - beat, 1),
-            ]
+        return self._one_of(
+            DebitUsage(1, at, on_shortage=OnShortage.DEBT),
+            CaptureUsage(claim, 1, at),
+            RefundUsage(claim, 1, at),
+            ReportHeartbeat(self._job(), at),
+            ReportUsage(self._job(), at, at - beat, 1),
         )
 
     def _too_long_a_lease(self) -> Command:
         lease_ms = self._scenario.limits.max_lease_ms + self._dice.randint(1, 10)
         claim = self._memory.claim_for(Ask.RENEW, self._tenant, self._dice, self._now) or _NOBODY
-        return self._dice.choice(
-            [Reserve(1, lease_ms), RenewLease(claim, lease_ms), ReportHeartbeat(self._job(), lease_ms=lease_ms)]
+        return self._one_of(
+            Reserve(1, lease_ms), RenewLease(claim, lease_ms), ReportHeartbeat(self._job(), lease_ms=lease_ms)
         )
 
     def _empty_grant(self) -> Command:
@@ -271,16 +269,14 @@ class _Command:
         now, lot_ms = self._now, self._scenario.lot_ms
         too_early = now - self._scenario.limits.max_late_ms - self._dice.randint(1, lot_ms)
         lately = now - self._dice.randint(1, 5 * self._scenario.beat)
-        return self._dice.choice(
-            [
-                GrantCredit(5, lately),
-                GrantCredit(5, lately, starts_at=lately - self._scenario.beat),
-                GrantCredit(5, now + lot_ms, starts_at=now + lot_ms + self._dice.randrange(2)),
-                GrantCredit(5, now + lot_ms, starts_at=too_early),
-                GrantCredit(5, now + lot_ms, weights=(("atlantis", 1),)),
-                GrantCredit(5, now + lot_ms, weights=((self._scenario.regions[0], 0),)),
-                GrantCredit(5, now + lot_ms, lot=LotId("l" * MAX_NAME), weights=((self._scenario.regions[0], 1),)),
-            ]
+        return self._one_of(
+            GrantCredit(5, lately),
+            GrantCredit(5, lately, starts_at=lately - self._scenario.beat),
+            GrantCredit(5, now + lot_ms, starts_at=now + lot_ms + self._dice.randrange(2)),
+            GrantCredit(5, now + lot_ms, starts_at=too_early),
+            GrantCredit(5, now + lot_ms, weights=(("atlantis", 1),)),
+            GrantCredit(5, now + lot_ms, weights=((self._scenario.regions[0], 0),)),
+            GrantCredit(5, now + lot_ms, lot=LotId("l" * MAX_NAME), weights=((self._scenario.regions[0], 1),)),
         )
 
     def _more_than_was_used(self) -> Command:
@@ -292,28 +288,27 @@ class _Command:
 
     def _contradiction(self) -> Command:
         now, beat = self._now, self._scenario.beat
-        return self._dice.choice(
-            [
-                SetPolicy(OnOverspend.REVOKE, Admission.ESCROW),
-                TransferCredit(self._tenant, 1),
-                TransferCredit(TenantId("nobody"), 1),
-                TransferCredit(TenantId("t0"), 1, now - self._dice.randrange(beat)),
-                ReportUsage(self._job(), now - beat, now, 1),
-                ReportUsage(self._job(), now - beat, now - beat, 1),
-            ]
+        return self._one_of(
+            SetPolicy(OnOverspend.REVOKE, Admission.ESCROW),
+            TransferCredit(self._tenant, 1),
+            TransferCredit(TenantId("nobody"), 1),
+            TransferCredit(TenantId("t0"), 1, now - self._dice.randrange(beat)),
+            ReportUsage(self._job(), now - beat, now, 1),
+            ReportUsage(self._job(), now - beat, now - beat, 1),
         )
 
     def _without_a_price(self) -> Command:
         work = self._dice.choice([Work("abacus", 1), Work(GPU, 1, "royal")])
-        return self._dice.choice(
-            [Reserve(Estimate(work, 60), 1), ReportUsage(self._job(), self._now, self._now - 1, work)]
-        )
+        return self._one_of(Reserve(Estimate(work, 60), 1), ReportUsage(self._job(), self._now, self._now - 1, work))
 
     def _more_than_there_is(self) -> Command:
         much = 100 * self._scenario.opening
-        return self._dice.choice([Reserve(much, 1), DebitUsage(much, self._at()), TransferCredit(TenantId("t0"), much)])
+        return self._one_of(Reserve(much, 1), DebitUsage(much, self._at()), TransferCredit(TenantId("t0"), much))
 
     # -- pieces -----------------------------------------------------------------------------------------------------
+
+    def _one_of(self, *commands: Command) -> Command:
+        return self._dice.choice(commands)
 
     def _amount(self) -> int:
         return self._dice.randint(1, self._scenario.largest_amount)

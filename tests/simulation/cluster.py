@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from node.alarms import AlarmKind
 from tests.simulation.checks import all_checks
 from tests.simulation.clients import Clientele
 from tests.simulation.clock import WallClock
@@ -128,6 +129,10 @@ class Cluster:
     def damaged(self, node: SimulatedNode, dots: Sequence[tuple[str, int]]) -> None:
         """A bit was flipped on a node's disk."""
         self._watch.tell("damaged", node, dots)
+
+    def lied_to(self, node: SimulatedNode, alarm: AlarmKind, subject: str) -> None:
+        """A node was told what cannot be."""
+        self._watch.tell("lied_to", node, alarm, subject)
 
     def _come_to_rest(self) -> float:
         began, allowed = self.scheduler.now, self._time_allowed()

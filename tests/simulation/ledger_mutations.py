@@ -8,6 +8,7 @@ from ledger.account import Account
 from node.forgetting import Forgetting
 from node.rebuild import Rebuild
 from node.region import Region
+from replication.delivery import Delivery
 from tests.simulation.node import SimulatedNode
 from tests.simulation.safeguard import Safeguard, rewritten
 
@@ -107,6 +108,14 @@ LEDGER_MUTATIONS: Final[dict[str, Safeguard]] = {
         "a transfer records what was received, too",
         rewritten(Region._stamp, "done[1][1].postings if len(done) > 1 else None", "{} if len(done) > 1 else None"),
     ),
+    "fork-of-our-own": Safeguard(
+        "an entry of our own log that we did not make is an alarm",
+        rewritten(Delivery._take, "elif replica == self.replica:", "elif False:"),
+    ),
+    "another-history": Safeguard(
+        "another entry under a known dot is an alarm",
+        rewritten(Delivery._compare, "if first == digest:", "if first:"),
+    ),
     "batch-in-pieces": Safeguard(
         "a batch is one commit",
         rewritten(
@@ -117,7 +126,7 @@ LEDGER_MUTATIONS: Final[dict[str, Safeguard]] = {
     ),
     "rebuild-that-is-not-begun-again": Safeguard(
         "a rebuild that was cut off is begun again",
-        rewritten(Rebuild._clear, "for table in _DERIVED:", "for table in (*_DERIVED, Table.META):"),
+        rewritten(Rebuild._clear, "for table", "self._overlay.delete(Table.META, REBUILD)\n    for table"),
     ),
     "report-of-nothing": Safeguard(
         "a report says how much it is about",

@@ -15,19 +15,20 @@ from ledger.ids import Key, TenantId
 from ledger.refusal import Refusal
 from node.audit import AuditResult, audit
 from node.links import Links
-from node.rebuild import mark, opened
+from node.rebuild import Writes, mark, opened
 from node.region import Accepted, Region
 from node.settings import RegionSettings
 from node.store.errors import DamagedEntry, StorageError
 from node.store.kv import Table, Write, verified
 from node.store.rows import number_of
-from replication.codec import FrameError, decode, encode
+from replication.codec import Frame, FrameError, decode, encode
 from replication.filed import Filed
 from replication.gossip import Close, Session
 from tests.simulation.clock import WallClock
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.facts import Facts
 from tests.simulation.network import Network
+from tests.simulation.scenario import Fault
 from tests.simulation.scheduler import Action, Scheduler
 from tests.simulation.trace import Trace
 from tests.simulation.watch import Broken, Watch
@@ -45,6 +46,22 @@ _PUSH_DELAY_MS: Final = 2
 _RESTART_TICKS: Final = 5
 
 Reply = Callable[[Answer], None]
+
+
+class FuseBlownError(Exception):
+    """The process is gone."""
+
+
+def fused(write: Writes, fuse: int) -> Writes:
+    """The same for so many times; then the process is gone."""
+    left = iter(range(fuse))
+
+    def write_or_be_gone(batch: list[Write]) -> None:
+        if next(left, None) is None:
+            raise FuseBlownError
+        write(batch)
+
+    return write_or_be_gone
 
 
 class Flight(Struct):
@@ -112,16 +129,28 @@ class SimulatedNode:
         """What the node takes for the time."""
         return self.clock.read(self._scheduler.now)
 
-    def start(self) -> None:
-        """Start a process on the disk as it is."""
+    def start(self, fuse: int | None = None) -> None:
+        """Start a process on the disk as it is; with a `fuse` it does not live to see its first commit.
+
+        It is gone after so many writes of a rebuild, or when it has read all there is.
+        """
         assert self.region is None
         self._incarnation += 1
         boot = self.boot()
         self.note(f"starts as {boot}")
+        write = self.disk.rows.write if fuse is None else fused(self.disk.rows.write, fuse)
         try:
-            self.region = opened(self.disk, self.disk.rows.write, self.settings, boot, self.now())
+            region = opened(self.disk, write, self.settings, boot, self.now())
+        except FuseBlownError:
+            self.note("is gone in the middle of a rebuild")
+            self.count("rebuild cut off")
+            return
         except StorageError as error:
             raise Broken(f"{self.name} cannot start: {error}") from error
+        if fuse is not None:
+            self.note("is gone before it has done anything")
+            return
+        self.region = region
         self.links = Links(self.region)
         self._spy_on(self.region)
         self._watch.started(self)
@@ -147,6 +176,15 @@ class SimulatedNode:
         self._held, self.waiting, self._fresh = [], [], []
         self._joined.clear()
         self._network.gone(self.name)
+
+    def leave(self) -> None:
+        """The process is told to stop: it says goodbye, and what it has accepted comes to the disk and is answered."""
+        assert self.links is not None
+        self.links.stop(self.now())
+        self.send_out()
+        while self.region is not None and (self._flight is not None or self._take_off()):
+            self._landed()
+        self.stop("it was told to stop", flight_lands=True)
 
     def pause(self) -> None:
         """The process stands still."""
@@ -318,21 +356,25 @@ class SimulatedNode:
 
     def _commit(self) -> None:
         self._is_kicked = False
+        if self._flight is None and self._take_off():
+            self._later(self._disk_ms, self._landed)
+
+    def _take_off(self) -> bool:
+        """Seal what is to be written, if anything is."""
         assert self.region is not None
-        if self._flight is not None:
-            return
         batch = self.region.seal()
         if batch:
             # A commit that is only written again, because it was damaged, brings no new entries.
             keys = [key for table, key, _ in batch if table is Table.LOG and number_of(key) in self._joined]
             self._flight = Flight(batch, {key: self._joined.pop(number_of(key)) for key in keys})
-            self._later(self._disk_ms, self._landed)
+        return bool(batch)
 
     def _landed(self) -> None:
         region, flight = self.region, self._flight
         assert region is not None
         assert flight is not None
         if self.fails_next is not None:
+            self.count(f"fault: {Fault.DISK_FULL}")
             self.stop("the commit failed", flight_lands=self.fails_next)
             return
         self.disk.land(flight.batch, flight.commits)
@@ -365,6 +407,10 @@ class SimulatedNode:
     def receive(self, session: Session, data: bytes) -> None:
         """A frame has come in."""
         self._later(0, lambda: self._receive(session, data))
+
+    def hear(self, session: Session, frame: Frame) -> None:
+        """A frame comes in, at once."""
+        self._receive(session, encode(frame))
 
     def _receive(self, session: Session, data: bytes) -> None:
         assert self.links is not None

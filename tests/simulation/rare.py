@@ -8,7 +8,7 @@ from ledger.refusal import Reason
 from node.alarms import AlarmKind
 from tests.simulation.scenario import Fault
 
-ALARMS: Final = (AlarmKind.CLOCK_AHEAD, AlarmKind.LATE)
+ALARMS: Final = (AlarmKind.CLOCK_AHEAD, AlarmKind.LATE, AlarmKind.FORK, AlarmKind.MALFORMED)
 
 EXPECTED: Final = frozenset(
     [
@@ -36,7 +36,7 @@ EXPECTED: Final = frozenset(
             )
         ),
         *(f"posted: {what}" for what in ("Lapse", "Expire", "Settle", "Move", "Compensation")),
-        *(f"link closed: {why}" for why in ("silent", "bad-frame", "peer-left")),
+        *(f"link closed: {why}" for why in ("silent", "bad-frame", "peer-left", "stopping", "unexpected-frame")),
         "stopped by a damaged row",
         "start without damaged entries",
         "commit mended",
@@ -45,12 +45,15 @@ EXPECTED: Final = frozenset(
         "batch",
         "batch lost in the crash",
         "batch survives the crash",
+        "cut for hours",
         "book dropped from memory",
         "client gives up",
         "entries waited for their causes",
         "entry destroyed with its last disk",
         "key misused",
         "key used again after its lifetime",
+        "rebuild cut off",
+        "refused: low disk",
         "reply lost",
         "request lost",
         "request repeated",

@@ -57,10 +57,12 @@ class Fault(StrEnum):
     """A region starts again from an old copy of its disk."""
     LOST_DISK = "lost disk"
     """A region starts again from nothing."""
+    CRASH_IN_START = "crash in a start"
+    """A process is gone, and so is the next one while it starts: in the middle of a rebuild, if there is one to do."""
+    STOP = "stop"
+    """A process is told to stop: it brings to the disk what it has accepted, and says goodbye."""
     DISK_FULL = "disk full"
     """A commit fails, and nobody knows whether it happened; the node stops until there is room."""
-    MAP_FULL = "map full"
-    """A commit fails because the store may not grow; the node stops until it may."""
     LOW_DISK = "low disk"
     """Room gets scarce: clients are refused, gossip goes on."""
     CLOCK_STEP = "clock step"
@@ -71,6 +73,12 @@ class Fault(StrEnum):
     """A stored value is no longer what was written."""
     REBOOT = "reboot"
     """A wall clock leaps ahead, soon after the machine goes down; it comes back with the right time and no network."""
+    NONSENSE = "nonsense"
+    """A peer says what is well-formed, and cannot be."""
+
+
+_FEWEST_REGIONS: Final = {Fault.RING: 4, Fault.BRIDGE: 3}
+"""With fewer a fault would do nothing."""
 
 
 class Happening(Struct, frozen=True):
@@ -195,7 +203,7 @@ class Scenario(Struct, frozen=True):
 def draw(seed: int) -> Scenario:
     """The world of a seed."""
     random = Random(f"world {seed}")
-    beat = random.choice([100, 300, 1_000, 5_000, 30_000])
+    beat = random.choice([100, 300, 1_000, 5_000, 30_000, 300_000])
     duration = beat * random.randint(40, 140)
     regions = tuple(sorted(random.sample(NAMES, random.choice([2, 2, 3, 3, 3, 4, 5, MOST_REGIONS]))))
     drift = random.choice([beat, 3 * beat, 10 * beat])
@@ -232,7 +240,7 @@ def draw(seed: int) -> Scenario:
         disk_ms=random.choice([0, 1, 5, beat // 2]),
         skew_ms=random.choice([0, drift // 10, drift // 2, drift // 2, 2 * drift]),
         drift_ppm=random.choice([0, 200, 5_000]),
-        happenings=_happenings(random, beat, duration),
+        happenings=_happenings(random, beat, duration, len(regions)),
         intents=_intents(random, beat, duration, len(regions) * clients.per_region),
     )
 
@@ -265,14 +273,16 @@ def _weather(random: Random, beat: int) -> Weather:
     )
 
 
-def _happenings(random: Random, beat: int, duration: int) -> tuple[Happening, ...]:
-    weights = {fault: random.choice([0, 0, 1, 1, 4]) for fault in Fault}
+def _happenings(random: Random, beat: int, duration: int, regions: int) -> tuple[Happening, ...]:
+    weights = {
+        fault: random.choice([0, 0, 1, 1, 4]) if regions >= _FEWEST_REGIONS.get(fault, 2) else 0 for fault in Fault
+    }
     if not any(weights.values()):
         weights[Fault.SPLIT] = 1
     drawn = random.choices(list(weights), list(weights.values()), k=random.choice([0, 3, 8, 20]))
     return tuple(
         Happening(
-            at=random.randrange(duration),
+            at=random.randrange(beat, duration),
             fault=fault,
             lasts=duration // 2 if fault is Fault.LONG_CUT else beat * random.choice([1, 4, 15, 40]),
             one=random.randrange(MOST_REGIONS),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ledger.command import Command
 from ledger.ids import Key, TenantId
+from node.alarms import AlarmKind
 from node.book import LedgerBook
 from node.store.errors import StorageError
 from replication.codec import Frame
@@ -64,6 +65,9 @@ class Check:
 
     def damaged(self, node: "SimulatedNode", dots: Sequence[tuple[str, int]]) -> None:
         """A bit was flipped on the disk of a node, of a row with these entries in it."""
+
+    def lied_to(self, node: "SimulatedNode", alarm: AlarmKind, subject: str) -> None:
+        """A node has just been told something that cannot be, for which it raises an alarm."""
 
     def rested(self, cluster: "Cluster") -> None:
         """All is healed, everything has been exchanged, and nothing is due."""
