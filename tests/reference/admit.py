@@ -294,11 +294,11 @@ class _Judge:
         match command:
             case GrantCredit():
                 shares = self._shares(command) if self._is_escrowed() else ()
-                starts_at, name = self._when(command.starts_at), LotId(self._lot_name(command))
-                return Grant(name, command.amount, starts_at, command.expires_at, command.priority, shares)
+                starts_at, lot = self._when(command.starts_at), LotId(self._lot_name(command))
+                return Grant(lot, command.amount, starts_at, command.expires_at, command.priority, shares)
             case Reserve():
-                name = self._claim_name(command.reservation)
-                return Hold(name, self._to_hold(command), now + command.lease_ms, command.job)
+                claim = self._claim_name(command.reservation)
+                return Hold(claim, self._to_hold(command), now + command.lease_ms, command.job)
             case RenewLease():
                 return Renew(command.reservation, now + command.lease_ms)
             case ReleaseHold():

@@ -120,7 +120,7 @@ class Admission(Check):
 
 def _must_show_the_claim(node: "SimulatedNode", fact: Fact, ledger: Ledger) -> None:
     """The claim as the entry leaves it is what every reply to the request is made from."""
-    name, shown = _concerned(fact.operation, ledger), fact.entry.result
+    name, shown = concerned(fact.operation, ledger), fact.entry.result
     claim = ledger.claims.get(name) if name is not None else None
     if claim is None or shown is None:
         if (claim is None) != (shown is None):
@@ -135,7 +135,8 @@ def _must_show_the_claim(node: "SimulatedNode", fact: Fact, ledger: Ledger) -> N
         raise Broken(f"{node.name} records {shown} for {fact.dot}; a serial ledger has {claim}")
 
 
-def _concerned(operation: Operation, ledger: Ledger) -> str | None:
+def concerned(operation: Operation, ledger: Ledger) -> str | None:
+    """The claim that an operation is about, as things stand."""
     match operation:
         case Hold() | Debit() | Transfer() | Capture() | Release() | Renew() | Refund() | Lapse():
             return operation.claim

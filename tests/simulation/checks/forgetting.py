@@ -4,7 +4,7 @@ from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Final
 
 from ledger.ids import TenantId
-from node.store.kv import Table, verified
+from node.store.kv import Table
 from node.store.rows import decode_key_use, tenant_of
 from tests.simulation.watch import Broken, Check
 
@@ -33,11 +33,13 @@ class KeysForgotten(Check):
     def rested(self, cluster: "Cluster") -> None:
         lifetime_ms = cluster.scenario.key_lifetime_ms
         for node in cluster.nodes.values():
-            rows, frontiers = node.disk.scan(Table.KEYS, b"", None, _MOST_ROWS), self._frontiers[node.name]
+            assert node.region is not None
+            rows = node.region._overlay.scan(Table.KEYS, b"", None, _MOST_ROWS)
+            frontiers = self._frontiers[node.name]
             if len(rows) == _MOST_ROWS or len(frontiers) < _TICKS:
                 continue
-            for key, stored in rows:
-                use = decode_key_use(verified(Table.KEYS, key, stored))
+            for key, row in rows:
+                use = decode_key_use(row)
                 if self._earliest(node, TenantId(tenant_of(key)), frontiers[0]) - use.at >= lifetime_ms:
                     raise Broken(f"{node.name} keeps the row of {key!r}, used at {use.at}, past its lifetime")
 
