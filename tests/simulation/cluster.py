@@ -37,6 +37,8 @@ class Result(Struct, frozen=True):
     counts: dict[str, int]
     entries: int
     simulated_ms: int
+    beat_ms: int
+    """The pace of the world, which decides how much happens in a simulated second."""
     settled_share: float
     """How much of the time that it may take the cluster took to come to rest."""
     failure: str | None
@@ -222,6 +224,7 @@ def simulate(scenario: Scenario, *, keep_lines: bool = False) -> Result:
         counts=dict(cluster.trace.counts),
         entries=len(cluster.facts.by_dot),
         simulated_ms=cluster.scheduler.now - START_MS,
+        beat_ms=scenario.beat,
         settled_share=share,
         failure=failure,
         lines=cluster.trace.lines,
