@@ -219,12 +219,15 @@ class _Judge:
         if transfer.expires_at is not None and transfer.expires_at <= self.now:
             yield _invalid("expires_at")
         until = self._transferred_until(transfer)
-        lasting = [lot for lot in self.ledger.live_lots(self.now) if self.ledger.grants[lot].expires_at >= until]
-        yield from self._if_short(transfer.amount, lasting)
+        coins, owed = self._left_to_give()
+        lasting = [lot for lot in coins if self.ledger.grants[lot].expires_at >= until]
+        yield from self._if_less(len(lasting) - owed, transfer.amount)
         yield from self._against_name("transfer", transfer_name(self.request.tenant, transfer.to, self.request.key))
 
     def _against_usage(self, usage: ReportUsage) -> Iterator[Objection]:
         start, end = self._usage_start(usage), self._when(usage.end)
+        if usage.cost is None and not usage.final:
+            yield _invalid("cost")
         yield from self._against_time(usage.end, "end")
         if start is None:
             yield _invalid("start")
@@ -236,7 +239,7 @@ class _Judge:
         if wrong is not None:
             yield _invalid(wrong)
         yield from self._if_no_reservation(usage.reservation)
-        yield from self._if_before_the_tenant(start, "start")
+        yield from self._if_before_the_tenant(start if usage.cost is not None else end, "start")
 
     def _against_lease(self, lease_ms: int) -> Iterator[Objection]:
         if lease_ms > self.limits.max_lease_ms:
@@ -276,8 +279,10 @@ class _Judge:
             yield _invalid(name)
 
     def _if_short(self, amount: int, lots: Iterable[str]) -> Iterator[Objection]:
+        yield from self._if_less(self._available(lots), amount)
+
+    def _if_less(self, available: int, amount: int) -> Iterator[Objection]:
         ledger, live = self.ledger, self.ledger.live_lots(self.now)
-        available = self._available(lots)
         if amount > available:
             says: dict[str, int | str | None] = {"requested": amount, "available": available}
             says |= {"debt": self._debt(), "held": self._held()}
@@ -326,7 +331,10 @@ class _Judge:
                 start, end = self._usage_start(command), self._when(command.end)
                 assert start is not None
                 reservation = self._reservation_for(command.job, command.reservation)
-                amount = self._cost(command.cost, start, end) if command.cost is not None else 0
+                if command.cost is None:
+                    # Nothing is charged for any time.
+                    return Usage(command.job, reservation, end, end, 0, command.final)
+                amount = self._cost(command.cost, start, end)
                 return Usage(command.job, reservation, start, end, amount, command.final)
 
     # -- what is asked ----------------------------------------------------------------------------------------------
@@ -362,18 +370,23 @@ class _Judge:
         """As asked, or until the first of the lots expires from which the coins would be taken one by one."""
         if transfer.expires_at is not None:
             return transfer.expires_at
-        ledger = self.ledger
-        own = ledger.lots_of(self.house.here, ledger.live_lots(self.now))
-        coins = [lot for lot in own for _ in range(ledger.remaining(lot))]
+        coins = self._left_to_give()[0][: transfer.amount]
         if len(coins) < transfer.amount:
             return self.now
-        return min(ledger.grants[lot].expires_at for lot in coins[: transfer.amount])
+        return min(self.ledger.grants[lot].expires_at for lot in coins)
+
+    def _left_to_give(self) -> tuple[list[str], int]:
+        """Coin by coin what is left when debt has taken the first, of whatever lots; and the debt that remains."""
+        ledger, here = self.ledger, self.house.here
+        own = ledger.lots_of(here, ledger.live_lots(self.now))
+        coins = [lot for lot in own for _ in range(ledger.remaining(lot))]
+        owed = -ledger.available_in(here, ())
+        return coins[owed:], max(0, owed - len(coins))
 
     def _reservation_for(self, job_name: str, named: ClaimId | None) -> ClaimId | None:
-        claim, job = self._claim(named), self.ledger.jobs.get(job_name)
-        if claim is not None and claim.lease_until:
-            return named
-        if job is not None and job.reserved_by is not None:
+        """What the report names, or else the last that was reserved for the job."""
+        job = self.ledger.jobs.get(job_name)
+        if named is None and job is not None and job.reserved_by is not None:
             return ClaimId(job.reserved_by)
         return named
 

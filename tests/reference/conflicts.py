@@ -39,7 +39,10 @@ _OUTCOME_DIFFERS = {
 
 @dataclass(frozen=True)
 class Case:
-    """One loser. ``amends`` is what was posted first to make up for it, empty if nothing was."""
+    """One loser. ``amends`` is what was posted first to make up for it, empty if nothing was.
+
+    Both verdicts say what the operation's claim owed right behind it.
+    """
 
     operation: Operation
     recorded: Verdict
@@ -52,13 +55,15 @@ class Case:
         """What sort of conflict it is."""
         if self._is_undone():
             return Kind.KEY_MISMATCH if self.is_other_request else Kind.DUPLICATE
-        if isinstance(self.operation, Usage) and (self.canonical.outcome == "covered" or self._change("used") < 0):
+        is_covered_once = (self.canonical.outcome == "covered") != (self.recorded.outcome == "covered")
+        if isinstance(self.operation, Usage) and (self._change("used") or is_covered_once):
             return Kind.OVERLAP
         if self.canonical.outcome != self.recorded.outcome:
             return _OUTCOME_DIFFERS.get(type(self.operation), Kind.REALLOCATED)
         if self.canonical.postings == self.recorded.postings:
             return self._kind_before_it_was_cleared()
-        if any(self._change(account) > 0 for account in self._accounts() if self._is_revoked(account)):
+        spared = [account for account in self._accounts() if self._change(account) > 0]
+        if self._spends() and any(self._is_revoked(account) for account in spared):
             return Kind.REVOKED
         if self.debt():
             return Kind.OVERSPEND
@@ -66,16 +71,22 @@ class Case:
         return Kind.REFUND if is_refund else Kind.REALLOCATED
 
     def debt(self) -> int:
-        """How much more is owed than was recorded, if the operation is one that can leave debt, or was undone."""
-        if isinstance(self.operation, Hold | Debit | Capture | Transfer | Usage) or self._is_undone():
-            return max(0, -self._change("debt"))
+        """How much more is owed than was recorded.
+
+        Who makes a claim owes what it lacks; usage of one, what it adds to that; a duplicate, what it had repaid.
+        """
+        posted = max(0, -self._change("debt"))
+        if self._is_undone():
+            return posted
+        if isinstance(self.operation, Hold | Debit | Transfer):
+            return max(0, self.canonical.owed - self.recorded.owed)
+        if isinstance(self.operation, Capture | Usage):
+            return min(posted, self.canonical.owed)
         return 0
 
     def amount(self) -> int:
-        """What is owed; or how much came from other lots, or went to others."""
-        changes = [self._change(account) for account in self._accounts() if account.startswith("lot/")]
-        more, less = sum(max(0, change) for change in changes), sum(max(0, -change) for change in changes)
-        return self.debt() or max(more, less)
+        """What is owed; or else how much stands on other accounts than was recorded."""
+        return self.debt() or sum(max(0, self._change(account)) for account in self._accounts())
 
     def lots(self) -> list[tuple[str, int, int]]:
         """The lots on which it posts something else: as recorded, and in canonical order."""
@@ -88,6 +99,9 @@ class Case:
             for account in self._accounts()
             if account.startswith("lot/") and self._change(account)
         ]
+
+    def _spends(self) -> bool:
+        return isinstance(self.operation, Hold | Debit | Capture | Transfer | Usage)
 
     def _is_undone(self) -> bool:
         return self.canonical.outcome == "duplicate" != self.recorded.outcome
@@ -106,10 +120,9 @@ class Case:
 
     def _kind_before_it_was_cleared(self) -> Kind:
         """What it was when the first amends were made."""
-        is_spending = isinstance(self.operation, Hold | Debit | Capture | Transfer | Usage)
-        if is_spending and self.amends.get("debt", 0) < 0:
-            return Kind.OVERSPEND
-        if isinstance(self.operation, Usage) and self.amends.get("used", 0) < 0:
+        if isinstance(self.operation, Usage) and self.amends.get("used", 0):
             return Kind.OVERLAP
+        if self._spends() and self.amends.get("debt", 0) < 0:
+            return Kind.OVERSPEND
         undone = {account: -amount for account, amount in self.recorded.postings.items()}
         return Kind.DUPLICATE if self.amends == undone else Kind.REALLOCATED

@@ -38,7 +38,7 @@ from tests.simulation.scenario import GPU, START_MS, Ask, Intent, Scenario
 ESCROWED: Final = TenantId("e0")
 ABOUT_CLAIMS: Final = frozenset({Ask.RENEW, Ask.CAPTURE, Ask.RELEASE, Ask.REFUND})
 
-_NAMES: Final = 5
+NAMES: Final = 5
 """How many names clients like so much that they meet."""
 
 _SENSIBLE: Final = 0.9
@@ -182,7 +182,7 @@ class _Command:
             expires_at=now + scenario.lot_ms // 4 + dice.randrange(scenario.lot_ms),
             starts_at=dice.choice([None, None, None, now - scenario.beat, now + scenario.lot_ms // 8]),
             priority=dice.randrange(2),
-            lot=LotId(f"lot{dice.randrange(_NAMES)}") if dice.random() < 0.2 else None,
+            lot=LotId(f"lot{dice.randrange(NAMES)}") if dice.random() < 0.2 else None,
             weights=weights,
         )
 
@@ -192,7 +192,7 @@ class _Command:
         if dice.random() < 0.15:
             work = Work(GPU, dice.randint(1, 4), dice.choice([None, None, "high"]))
             asked = Estimate(work, dice.randint(30, 119))
-        named = ClaimId(f"claim{dice.randrange(_NAMES)}") if dice.random() < 0.15 else None
+        named = ClaimId(f"claim{dice.randrange(NAMES)}") if dice.random() < 0.15 else None
         return Reserve(asked, self._lease_ms(), named, self._job() if dice.random() < 0.7 else None)
 
     def _transfer(self) -> TransferCredit:
@@ -317,7 +317,7 @@ class _Command:
         return self._dice.randint(self._scenario.lease_ms // 4, self._scenario.lease_ms)
 
     def _job(self) -> JobId:
-        return JobId(f"job{self._dice.randrange(_NAMES)}")
+        return JobId(f"job{self._dice.randrange(NAMES)}")
 
     def _at(self) -> int | None:
         """When usage happened: now, mostly, or earlier, or a little later, by a clock that is ahead."""

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct, structs
 
 from ledger.command import Command, DebitUsage, GrantCredit, OnShortage, SetPolicy
-from ledger.ids import ClaimId, Key, TenantId
+from ledger.ids import ClaimId, JobId, Key, TenantId
 from ledger.operation import Admission
 from ledger.refusal import Refusal
+from node.applying import Gone
+from node.finding import Finding
 from node.region import Accepted
-from tests.simulation.asks import ABOUT_CLAIMS, ESCROWED, Asking, Memory
+from node.snapshots import JobState, ScheduledJob
+from tests.simulation.asks import ABOUT_CLAIMS, ESCROWED, NAMES, Asking, Memory
 from tests.simulation.node import Answer, SimulatedNode, Unavailable
-from tests.simulation.scenario import Ask, Intent, Scenario
+from tests.simulation.scenario import GPU, Ask, Intent, Scenario
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.trace import Trace
 
@@ -49,6 +52,8 @@ class Clientele:
         self._random = Random(f"clients {scenario.seed}")
         self._memory = Memory()
         self._asking = Asking(scenario, self._memory)
+        self._found: list[tuple[TenantId, str]] = []
+        """Findings that somebody has asked to settle."""
         self._sent: list[Request] = []
         self._have_left = False
         self.unanswered = 0
@@ -100,6 +105,13 @@ class Clientele:
         if intent.ask is Ask.BATCH:
             self._send_batch(intent, number, tenant, home)
             return
+        if intent.ask is Ask.SNAPSHOT:
+            if home.region is not None:
+                home.put_jobs(f"scheduler{intent.client % 2}", self._jobs(intent, home))
+            return
+        if intent.ask is Ask.APPLY:
+            self._settle(intent, tenant, home)
+            return
         if intent.ask is Ask.AGAIN and self._sent:
             earlier = self._sent[intent.choice % len(self._sent)]
             self._trace.count("request repeated")
@@ -116,6 +128,61 @@ class Clientele:
                 # Mostly the scheduler that asks is the one that reserved.
                 home = self._where_told(tenant, command, home)
         self._send(request, home)
+
+    def _jobs(self, intent: Intent, home: SimulatedNode) -> dict[TenantId, list[ScheduledJob]]:
+        """What a scheduler knows of some jobs; now and then of a tenant that does not exist."""
+        scenario, now = self._scenario, home.now()
+        jobs: dict[TenantId, list[ScheduledJob]] = {}
+        for number in range(1 + intent.choice % NAMES):
+            spin = intent.other // (number + 1)
+            state = list(JobState)[spin % 3]
+            started_at = now - intent.amount % (3 * scenario.beat) if state is not JobState.PENDING else None
+            ended_at = now - spin % (2 * scenario.beat) if state is JobState.FINISHED else None
+            if ended_at is not None and started_at is not None and ended_at < started_at:
+                started_at = ended_at
+            tenant = TenantId(f"t{(intent.tenant + number) % (scenario.tenants + 1)}")
+            claim = self._memory.claim_for(Ask.USAGE, tenant, Random(intent.choice), now) or ClaimId("nobody")
+            said = ScheduledJob(
+                JobId(f"job{number}"),
+                state,
+                started_at if spin % 5 else None,
+                ended_at,
+                claim if spin % 7 == 0 else None,
+                GPU if spin % 11 else None,
+                1 if spin % 13 else None,
+            )
+            jobs.setdefault(tenant, []).append(said)
+        return jobs
+
+    def _settle(self, intent: Intent, tenant: TenantId, home: SimulatedNode) -> None:
+        """Settle what somebody finds now or, sometimes, what was found before, wherever that was."""
+        if home.region is None:
+            return
+        if intent.other % 3 == 0 and self._found:
+            owner, earlier = self._found[-1 - intent.choice % min(len(self._found), 8)]
+            home.settle(owner, lambda _: earlier, self._hear_of)
+            return
+
+        def choose(found: list[Finding]) -> str | None:
+            if not found:
+                return None
+            chosen = found[intent.choice % len(found)].id
+            self._found.append((tenant, chosen))
+            return chosen
+
+        home.settle(tenant, choose, self._hear_of)
+
+    def _hear_of(self, answer: Answer) -> None:
+        match answer:
+            case Accepted(filed, replayed):
+                kind = filed.entry.content.__class__.__name__
+                self._trace.count(f"finding {'settled before' if replayed else 'settled'}: {kind}")
+            case Refusal():
+                self._trace.count("finding not settled")
+            case Gone():
+                self._trace.count("finding gone")
+            case Unavailable():
+                pass
 
     def _where_told(self, tenant: TenantId, command: Command, otherwise: SimulatedNode) -> SimulatedNode:
         claim: ClaimId | None = getattr(command, "reservation", None) or getattr(command, "claim", None)
@@ -166,7 +233,7 @@ class Clientele:
             self._scheduler.after(self._latency(), lambda: self._hear(request, answer, node))
 
     def _hear(self, request: Request, answer: Answer, node: SimulatedNode) -> None:
-        if request.is_answered or isinstance(answer, Unavailable):
+        if request.is_answered or isinstance(answer, Unavailable | Gone):
             return
         request.is_answered = True
         if isinstance(answer, Refusal):
@@ -208,6 +275,8 @@ def told(request: Request, answer: Answer) -> str:
             return f"refuses {asked}: {answer.reason}, {answer.detail}"
         case Unavailable(why):
             return f"takes no requests ({why}): {asked}"
+        case Gone():
+            raise AssertionError("no request is about a finding")
 
 
 def _another(command: Command, intent: Intent) -> Command:

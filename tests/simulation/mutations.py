@@ -26,6 +26,7 @@ from ledger.timeline import Timeline
 from node.book import LedgerBook, StoredPast
 from node.lowwater import LowWater
 from node.region import Region
+from node.store.kv import Overlay, Table
 from node.store.rows import COMPENSATION, OPERATION
 from replication.clock import Hlc
 from replication.delivery import Delivery
@@ -189,7 +190,7 @@ def _no_refold() -> AbstractContextManager[object]:
 
 
 def _debt_not_repaid() -> AbstractContextManager[object]:
-    return patch.object(Account, "_repay", lambda _, __: None)
+    return patch.object(Account, "_repay", lambda *_: None)
 
 
 def _last_expiring_first() -> AbstractContextManager[object]:
@@ -211,7 +212,7 @@ def _lapse_whatever_was_renewed() -> AbstractContextManager[object]:
 
 
 def _hold_without_credit() -> AbstractContextManager[object]:
-    return patch.object(Account, "available", lambda _, __: 2**40)
+    return patch.object(Account, "available", lambda *_: 2**40)
 
 
 def _available_without_debt() -> AbstractContextManager[object]:
@@ -268,6 +269,20 @@ def _duplicates_counted_from_disk() -> AbstractContextManager[object]:
     return patch("node.book._sort", by_what_they_are)
 
 
+def _settled_twice() -> AbstractContextManager[object]:
+    return patch.object(Region, "accepted_under", lambda *_: None)
+
+
+def _snapshots_in_memory_only() -> AbstractContextManager[object]:
+    put = Overlay.put
+
+    def but_for_snapshots(self: Overlay, table: Table, key: bytes, value: bytes) -> None:
+        if table is not Table.SNAPSHOTS:
+            put(self, table, key, value)
+
+    return patch.object(Overlay, "put", but_for_snapshots)
+
+
 MUTATIONS: Final[dict[str, Safeguard]] = {
     "reply-before-commit": Safeguard("an answer waits for the commit of its entry", _reply_before_commit),
     "tell-before-commit": Safeguard("peers hear only of what is durable", _tell_before_commit),
@@ -309,6 +324,10 @@ MUTATIONS: Final[dict[str, Safeguard]] = {
     "effects-before-causes": Safeguard("usage of a hold happens no earlier than the hold", _effects_before_causes),
     "duplicates-counted-from-disk": Safeguard(
         "a checkpointed duplicate takes no part in event order", _duplicates_counted_from_disk
+    ),
+    "settled-twice": Safeguard("a finding is settled once, however often that is asked for", _settled_twice),
+    "snapshots-in-memory-only": Safeguard(
+        "a snapshot is on disk before its scheduler is told so", _snapshots_in_memory_only
     ),
     **LEDGER_MUTATIONS,
 }

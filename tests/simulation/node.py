@@ -13,11 +13,16 @@ from msgspec import Struct
 from ledger.command import Command
 from ledger.ids import Key, TenantId
 from ledger.refusal import Refusal
+from node.alarms import AlarmKind
+from node.applying import Gone, apply
 from node.audit import AuditResult, audit
+from node.finding import Finding
 from node.links import Links
 from node.rebuild import Writes, mark, opened
+from node.reconcile import Reconciliation, reconcile
 from node.region import Accepted, Region
 from node.settings import RegionSettings
+from node.snapshots import ScheduledJob
 from node.store.errors import DamagedEntry, StorageError
 from node.store.kv import Table, Write, verified
 from node.store.rows import number_of
@@ -40,7 +45,7 @@ class Unavailable(Struct, frozen=True):
     why: str
 
 
-Answer = Accepted | Refusal | Unavailable
+Answer = Accepted | Refusal | Gone | Unavailable
 _ALL: Final = 2**30
 _PUSH_DELAY_MS: Final = 2
 _RESTART_TICKS: Final = 5
@@ -69,6 +74,7 @@ class Flight(Struct):
 
     batch: list[Write]
     commits: dict[bytes, list[tuple[str, int]]]
+    written: list[Action]
 
 
 class SimulatedNode:
@@ -117,6 +123,7 @@ class SimulatedNode:
         self._is_push_due = False
         self._joined: defaultdict[int, list[tuple[str, int]]] = defaultdict(list)
         self._fresh: list[bytes] = []
+        self._written: list[Action] = []
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -144,11 +151,14 @@ class SimulatedNode:
         except FuseBlownError:
             self.note("is gone in the middle of a rebuild")
             self.count("rebuild cut off")
+            self._watch.rebuilt(self)
             return
         except StorageError as error:
             raise Broken(f"{self.name} cannot start: {error}") from error
         if fuse is not None:
             self.note("is gone before it has done anything")
+            if region.alarms.count(AlarmKind.REBUILT):
+                self._watch.rebuilt(self)
             return
         self.region = region
         self.links = Links(self.region)
@@ -173,7 +183,7 @@ class SimulatedNode:
         self.region = self.links = self._flight = None
         self.is_paused = self._is_kicked = self._is_push_due = False
         self.fails_next = None
-        self._held, self.waiting, self._fresh = [], [], []
+        self._held, self.waiting, self._fresh, self._written = [], [], [], []
         self._joined.clear()
         self._network.gone(self.name)
 
@@ -296,10 +306,14 @@ class SimulatedNode:
         except StorageError as error:
             self._fail(error)
             return
+        self._answer_when_durable(tenant, answer, reply)
+
+    def _answer_when_durable(self, tenant: TenantId, answer: Accepted | Refusal | Gone, reply: Reply) -> None:
+        assert self.region is not None
         if isinstance(answer, Accepted):
             commit = answer.filed.commit
         else:
-            book = region.books.get(tenant)
+            book = self.region.books.get(tenant)
             commit = 0 if book is None else book.last_commit
         self.when_durable(commit, lambda: self._answer(answer, reply))
 
@@ -316,6 +330,60 @@ class SimulatedNode:
                 raise Broken(f"{self.name} spreads a batch over several commits")
 
         self._later(0, each_in_turn)
+
+    def put_jobs(self, source: str, jobs: dict[TenantId, list[ScheduledJob]]) -> None:
+        """A scheduler says what it knows of its jobs, now."""
+
+        def take() -> None:
+            region = self.region
+            assert region is not None
+            at = region.present(self.now())
+            try:
+                region.take_snapshot(source, at, jobs)
+            except StorageError as error:
+                self._fail(error)
+            else:
+                self.count("snapshot taken")
+                self._written.append(lambda: self._watch.snapshot_landed(self, source, at))
+                self._kick()
+
+        self._later(0, take)
+
+    def findings(self, tenant: TenantId | None, now: int) -> list[Finding]:
+        """All that a run finds."""
+        assert self.region is not None
+        result = Reconciliation(tenant, limit=_ALL)
+        for _ in reconcile(self.region, now, result):
+            pass
+        return result.found
+
+    def settle(self, tenant: TenantId, choose: Callable[[list[Finding]], str | None], reply: Reply) -> None:
+        """Somebody looks at what does not add up, and asks to settle one of it, or something else."""
+
+        def look_and_settle() -> None:
+            assert self.region is not None
+            if self.is_low_on_disk:
+                reply(Unavailable("low on disk"))
+                return
+            now = self.now()
+            try:
+                found = self.findings(tenant, now)
+                name = choose(found)
+                if name is None:
+                    return
+                finding = next((each for each in found if each.id == name), None)
+                self._watch.settling(self, tenant, name, finding, now)
+                answer = apply(self.region, tenant, name, finding, now)
+                self._watch.settled(self, tenant, name, finding, answer, now)
+            except DamagedEntry as error:
+                self.count("refused: damaged entry")
+                reply(Unavailable(str(error)))
+            except StorageError as error:
+                self._fail(error)
+            else:
+                self._answer_when_durable(tenant, answer, reply)
+
+        self._later(0, look_and_settle)
 
     def read(self, tenant: TenantId, reply: Callable[[Any], None]) -> None:
         """A client asks for a balance."""
@@ -366,7 +434,8 @@ class SimulatedNode:
         if batch:
             # A commit that is only written again, because it was damaged, brings no new entries.
             keys = [key for table, key, _ in batch if table is Table.LOG and number_of(key) in self._joined]
-            self._flight = Flight(batch, {key: self._joined.pop(number_of(key)) for key in keys})
+            commits = {key: self._joined.pop(number_of(key)) for key in keys}
+            self._flight, self._written = Flight(batch, commits, self._written), []
         return bool(batch)
 
     def _landed(self) -> None:
@@ -384,7 +453,7 @@ class SimulatedNode:
         durable = region.journal.durable_commit
         ready = [action for commit, action in self.waiting if commit <= durable]
         self.waiting = [(commit, action) for commit, action in self.waiting if commit > durable]
-        for action in ready:
+        for action in [*flight.written, *ready]:
             action()
         self._fresh += fresh
         if not self._is_push_due:

@@ -6,6 +6,7 @@ from conflict.detect import Kind
 from conflict.report import State
 from ledger.refusal import Reason
 from node.alarms import AlarmKind
+from node.finding import FindingKind
 from tests.simulation.scenario import Fault
 
 ALARMS: Final = (AlarmKind.CLOCK_AHEAD, AlarmKind.LATE, AlarmKind.FORK, AlarmKind.MALFORMED)
@@ -37,6 +38,12 @@ EXPECTED: Final = frozenset(
         ),
         *(f"posted: {what}" for what in ("Lapse", "Expire", "Settle", "Move", "Compensation")),
         *(f"link closed: {why}" for why in ("silent", "bad-frame", "peer-left", "stopping", "unexpected-frame")),
+        *(f"settled: {kind}" for kind in FindingKind),
+        "finding gone",
+        "finding not settled",
+        "finding settled before: Compensation",
+        "finding settled before: Usage",
+        "snapshot survives a restart",
         "stopped by a damaged row",
         "start without damaged entries",
         "commit mended",

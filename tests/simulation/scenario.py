@@ -109,6 +109,10 @@ class Ask(StrEnum):
     USAGE = "usage"
     BATCH = "batch"
     """Several of these at once."""
+    SNAPSHOT = "snapshot"
+    """Nothing: a scheduler says what it knows of its jobs."""
+    APPLY = "apply"
+    """A finding is to be settled: one that stands, or one that was heard of before."""
     READ = "read"
     AGAIN = "again"
     """An earlier request once more, in whatever region."""
@@ -241,7 +245,10 @@ def draw(seed: int) -> Scenario:
         skew_ms=random.choice([0, drift // 10, drift // 2, drift // 2, 2 * drift]),
         drift_ppm=random.choice([0, 200, 5_000]),
         happenings=_happenings(random, beat, duration, len(regions)),
-        intents=_intents(random, beat, duration, len(regions) * clients.per_region),
+        intents=(
+            *_intents(random, beat, duration, len(regions) * clients.per_region),
+            *_reconciling(Random(f"reconciliation {seed}"), duration, len(regions) * clients.per_region),
+        ),
     )
 
 
@@ -256,6 +263,7 @@ def _settings(random: Random, beat: int, drift: int) -> dict[str, int]:
         "page_bytes": random.choice([400, 5_000, 256 * 1024]),
         "window_entries": random.choice([2, 10, 4_096]),
         "tenants_in_memory": random.choice([0, 1, 100]),
+        "grace_ms": 10 * beat,
     }
 
 
@@ -290,6 +298,22 @@ def _happenings(random: Random, beat: int, duration: int, regions: int) -> tuple
             coin=random.random(),
         )
         for fault in drawn
+    )
+
+
+def _reconciling(random: Random, duration: int, clients: int) -> tuple[Intent, ...]:
+    """What operators and schedulers do beside the clients, in some worlds."""
+    return tuple(
+        Intent(
+            at=random.randrange(duration),
+            client=random.randrange(clients),
+            ask=random.choice((Ask.SNAPSHOT, Ask.APPLY, Ask.APPLY)),
+            tenant=random.randrange(1_000),
+            amount=random.randrange(1_000_000),
+            choice=random.randrange(1_000_000),
+            other=random.randrange(1_000_000),
+        )
+        for _ in range(random.choice([0, 0, 10, 60]))
     )
 
 

@@ -51,6 +51,8 @@ NOTICED_BY: Final[dict[str, int]] = {
     "happened-when-accepted": 1,
     "effects-before-causes": 1,
     "duplicates-counted-from-disk": 1,
+    "settled-twice": 0,
+    "snapshots-in-memory-only": 0,
 }
 """For every safeguard the first seed that breaks a promise when it is off."""
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ledger.command import Command
 from ledger.ids import Key, TenantId
 from node.alarms import AlarmKind
+from node.applying import Applied
 from node.book import LedgerBook
+from node.finding import Finding
 from node.store.errors import StorageError
 from replication.codec import Frame
 from replication.entry import EntryError
@@ -34,6 +36,9 @@ class Check:
     def started(self, node: "SimulatedNode") -> None:
         """A process has started from its disk."""
 
+    def rebuilt(self, node: "SimulatedNode") -> None:
+        """A process is gone that had rebuilt the store, or part of it, and done nothing else."""
+
     def applied(self, node: "SimulatedNode", fact: Fact) -> None:
         """A node is applying an entry: it has judged it, and is about to put it into its journal."""
 
@@ -44,6 +49,17 @@ class Check:
         self, node: "SimulatedNode", tenant: TenantId, command: Command, key: Key, answer: "Answer", now: int
     ) -> None:
         """A node has decided on a command, at its own time `now`; nobody has heard of it yet."""
+
+    def settling(self, node: "SimulatedNode", tenant: TenantId, name: str, finding: Finding | None, now: int) -> None:
+        """A node is about to decide, at its own time `now`, on settling a finding, which stands unless it is None."""
+
+    def settled(
+        self, node: "SimulatedNode", tenant: TenantId, name: str, finding: Finding | None, answer: Applied, now: int
+    ) -> None:
+        """A node has decided, at its own time `now`, on settling a finding, which stood unless it is None."""
+
+    def snapshot_landed(self, node: "SimulatedNode", source: str, at: int) -> None:
+        """A scheduler's snapshot is on the disk of a node, and its scheduler is told so."""
 
     def seen(self, node: "SimulatedNode", book: LedgerBook, now: int) -> None:
         """A balance was looked at."""
@@ -89,6 +105,10 @@ class Watch:
         """See `Check.started`."""
         self.tell("started", node)
 
+    def rebuilt(self, node: "SimulatedNode") -> None:
+        """See `Check.rebuilt`."""
+        self.tell("rebuilt", node)
+
     def applied(self, node: "SimulatedNode", filed: Filed, sealed: bytes) -> None:
         """See `Check.applied`."""
         try:
@@ -108,6 +128,20 @@ class Watch:
     ) -> None:
         """See `Check.decided`."""
         self.tell("decided", node, tenant, command, key, answer, now)
+
+    def settling(self, node: "SimulatedNode", tenant: TenantId, name: str, finding: Finding | None, now: int) -> None:
+        """See `Check.settling`."""
+        self.tell("settling", node, tenant, name, finding, now)
+
+    def settled(
+        self, node: "SimulatedNode", tenant: TenantId, name: str, finding: Finding | None, answer: Applied, now: int
+    ) -> None:
+        """See `Check.settled`."""
+        self.tell("settled", node, tenant, name, finding, answer, now)
+
+    def snapshot_landed(self, node: "SimulatedNode", source: str, at: int) -> None:
+        """See `Check.snapshot_landed`."""
+        self.tell("snapshot_landed", node, source, at)
 
     def seen(self, node: "SimulatedNode", book: LedgerBook, now: int) -> int:
         """See `Check.seen`; returns what is available."""

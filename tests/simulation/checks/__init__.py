@@ -15,6 +15,7 @@ from tests.simulation.checks.escrow import NoOverspendUnderEscrow
 from tests.simulation.checks.forgetting import KeysForgotten
 from tests.simulation.checks.isolation import TenantIsolation
 from tests.simulation.checks.promises import Promises
+from tests.simulation.checks.reconciliation import Reconciled
 from tests.simulation.checks.reports import EqualReports
 from tests.simulation.checks.requests import OneEffect
 from tests.simulation.checks.serial import SerialLedgers
@@ -25,6 +26,7 @@ from tests.simulation.watch import Check
 def all_checks() -> list[Check]:
     """Every check, new, for one run."""
     ledgers = SerialLedgers()
+    admission = Admission(ledgers)
     return [
         GaplessChains(),
         CausalClosure(),
@@ -32,7 +34,7 @@ def all_checks() -> list[Check]:
         Promises(),
         Conservation(),
         ledgers,
-        Admission(ledgers),
+        admission,
         BalanceAtAnyTime(ledgers),
         Durability(),
         EqualDigests(),
@@ -45,4 +47,5 @@ def all_checks() -> list[Check]:
         NoOverspendUnderEscrow(),
         Compensations(),
         EqualReports(),
+        Reconciled(ledgers, admission),
     ]

@@ -9,25 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ledger.command import Command, TransferCredit
-from ledger.ids import Key, Position, TenantId, usage_name
-from ledger.operation import (
-    Capture,
-    Debit,
-    Heartbeat,
-    Hold,
-    Lapse,
-    Operation,
-    Refund,
-    Release,
-    Renew,
-    Transfer,
-    Usage,
-)
+from ledger.ids import Key, Position, TenantId
+from ledger.operation import Lapse, Operation
 from ledger.posting import Outcome
 from ledger.refusal import Reason, Refusal
 from node.region import Accepted
 from tests.reference.admit import House, Objection, Request, accepted_as, objections
-from tests.reference.fold import Ledger
+from tests.reference.fold import Ledger, concerned
 from tests.simulation.checks.serial import SerialLedgers
 from tests.simulation.facts import Fact
 from tests.simulation.watch import Broken, Check
@@ -120,7 +108,7 @@ class Admission(Check):
 
 def _must_show_the_claim(node: "SimulatedNode", fact: Fact, ledger: Ledger) -> None:
     """The claim as the entry leaves it is what every reply to the request is made from."""
-    name, shown = concerned(fact.operation, ledger), fact.entry.result
+    name, shown = concerned(ledger, fact.operation), fact.entry.result
     claim = ledger.claims.get(name) if name is not None else None
     if claim is None or shown is None:
         if (claim is None) != (shown is None):
@@ -133,18 +121,3 @@ def _must_show_the_claim(node: "SimulatedNode", fact: Fact, ledger: Ledger) -> N
         shown.funding
     ) != paid:
         raise Broken(f"{node.name} records {shown} for {fact.dot}; a serial ledger has {claim}")
-
-
-def concerned(operation: Operation, ledger: Ledger) -> str | None:
-    """The claim that an operation is about, as things stand."""
-    match operation:
-        case Hold() | Debit() | Transfer() | Capture() | Release() | Renew() | Refund() | Lapse():
-            return operation.claim
-        case Heartbeat() | Usage():
-            job, named = ledger.jobs[operation.job], operation.claim
-            if named is not None and named in ledger.claims and ledger.claims[named].lease_until:
-                return named
-            own = usage_name(operation.job) if isinstance(operation, Usage) else None
-            return job.reserved_by or own
-        case _:
-            return None

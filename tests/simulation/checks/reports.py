@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Final
 from conflict.report import Report, State, report_id
 from conflict.rivals import MAX_RIVALS
 from ledger.ids import Position
-from ledger.operation import Compensation, Heartbeat, Usage
+from ledger.operation import Compensation
 from tests.reference.conflicts import Case
-from tests.reference.fold import Ledger, Verdict
-from tests.simulation.checks.admission import concerned
+from tests.reference.fold import Ledger, Verdict, owed_by
 from tests.simulation.checks.serial import serial_ledger
 from tests.simulation.facts import Dot, Fact
 from tests.simulation.watch import Broken, Check
@@ -95,7 +94,8 @@ def _expected(facts: list[Fact], key_lifetime_ms: int) -> dict[Loser, dict[str, 
     users = _first_users(operations, key_lifetime_ms)
     expected: dict[Loser, dict[str, object]] = {}
     for fact, (_, canonical) in zip(operations, serial.verdicts(), strict=True):
-        recorded = Verdict(fact.postings, fact.outcome)
+        shown = fact.entry.result
+        recorded = Verdict(fact.postings, fact.outcome, owed=shown.debt if shown is not None else 0)
         if canonical != recorded or amends[fact.dot]:
             rivals = [each for each in operations if each.place < fact.place and not fact.knew(each)]
             user = users.get(fact.dot)
@@ -114,14 +114,14 @@ def _expected(facts: list[Fact], key_lifetime_ms: int) -> dict[Loser, dict[str, 
 def _report(
     fact: Fact, case: Case, rivals: list[Fact], amends: list[tuple[Fact, dict[str, int]]], ledger: Ledger
 ) -> dict[str, object]:
-    name = concerned(fact.operation, ledger)
-    claim = ledger.claims.get(name) if name is not None else None
-    owes = claim is not None and None in claim.held + claim.used
+    claim = case.canonical.claim
+    # What a duplicate had repaid, any claim may owe.
+    owes = owed_by(ledger, claim) if claim is not None else -ledger.balance("debt")
     state = State.REPAID if case.debt() and not owes else State.COMPENSATED
     if case.canonical == case.recorded:
         state = State.CLEARED
     operation = fact.operation
-    named = operation.claim if isinstance(operation, Usage | Heartbeat) else concerned(operation, ledger)
+    named: str | None = getattr(operation, "claim", None)
     return {
         "id": report_id(fact.place, case.kind(), is_receipt=fact.is_receipt),
         "kind": case.kind(),
