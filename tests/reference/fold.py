@@ -443,11 +443,10 @@ def _move_share(ledger: Ledger, move: Move, line: Line, now: int) -> str:
 
 
 def _spend(ledger: Ledger, amount: int, at: int, account: str, region: str, among: list[str] | None = None) -> Coins:
+    own = [lot for lot in ledger.lots_of(region, ledger.live_lots(at)) if among is None or lot in among]
     coins: Coins = []
     for _ in range(amount):
-        own = ledger.lots_of(region, ledger.live_lots(at))
-        payers = [lot for lot in own if ledger.remaining(lot) > 0 and (among is None or lot in among)]
-        payer = payers[0] if payers else None
+        payer = next((lot for lot in own if ledger.remaining(lot) > 0), None)
         _move(ledger, "debt" if payer is None else f"lot/{payer}", account, 1)
         coins.append(payer)
     return coins
@@ -468,7 +467,7 @@ def _return_coin(ledger: Ledger, lot: str, source: str) -> None:
 
 
 def _repay(ledger: Ledger, now: int, region: str) -> None:
-    while True:
+    while ledger.balance("debt"):
         owing = [claim for claim in ledger.claims.values() if None in claim.held or None in claim.used]
         debtors = [claim for claim in owing if ledger.repays(region, claim)]
         payers = [lot for lot in ledger.lots_of(region, ledger.live_lots(now)) if ledger.remaining(lot) > 0]

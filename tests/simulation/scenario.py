@@ -208,7 +208,7 @@ def draw(seed: int) -> Scenario:
     """The world of a seed."""
     random = Random(f"world {seed}")
     beat = random.choice([100, 300, 1_000, 5_000, 30_000, 300_000])
-    duration = beat * random.randint(40, 140)
+    duration = beat * random.randint(30, 110)
     regions = tuple(sorted(random.sample(NAMES, random.choice([2, 2, 3, 3, 3, 4, 5, MOST_REGIONS]))))
     drift = random.choice([beat, 3 * beat, 10 * beat])
     largest = random.choice([3, 10, 25])

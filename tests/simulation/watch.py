@@ -3,7 +3,7 @@
 A check is told what happens, looks at whatever it wants, raises `Broken` when a promise is broken, and changes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ledger.command import Command
@@ -94,12 +94,12 @@ class Watch:
 
     def __init__(self, checks: Sequence[Check]) -> None:
         self.facts = Facts()
-        self._checks = checks
+        self._told = {what: _those_who_listen(checks, what) for what in vars(Check) if not what.startswith("_")}
 
     def tell(self, what: str, *arguments: Any) -> None:
         """Tell all checks of something, by the name of the method for it."""
-        for check in self._checks:
-            getattr(check, what)(*arguments)
+        for listens in self._told[what]:
+            listens(*arguments)
 
     def started(self, node: "SimulatedNode") -> None:
         """See `Check.started`."""
@@ -168,3 +168,8 @@ class Watch:
         """A node found its store damaged. In a world in which nothing was damaged that must not happen."""
         if not node.is_damaged:
             raise Broken(f"{node.name} stops without cause: {error}")
+
+
+def _those_who_listen(checks: Sequence[Check], what: str) -> list[Callable[..., None]]:
+    """The methods of the checks that are not the empty one."""
+    return [getattr(check, what) for check in checks if getattr(type(check), what) is not getattr(Check, what)]
