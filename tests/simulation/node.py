@@ -172,6 +172,10 @@ class SimulatedNode:
         """Take note of something that happens here."""
         self._trace.note(self._scheduler.now, self.name, what)
 
+    def _mix(self, what: bytes) -> None:
+        """Take note of bytes that were applied, landed or sent here."""
+        self._trace.mix(self._scheduler.now, self.name, what)
+
     def _later(self, delay_ms: int, action: Action) -> None:
         """Let this boot do something later; what it misses while it is paused, it does when it goes on."""
         incarnation = self._incarnation
@@ -191,6 +195,7 @@ class SimulatedNode:
 
         def told(filed: Filed, sealed: bytes) -> None:
             self._joined[filed.commit].append((filed.entry.replica, filed.entry.seq))
+            self._mix(sealed)
             self._watch.applied(self, filed, sealed)
             if filed.entry.replica == region.replica:
                 self.count(f"posted: {type(filed.entry.content).__name__}")
@@ -335,6 +340,7 @@ class SimulatedNode:
             self.stop("the commit failed", flight_lands=self.fails_next)
             return
         self.disk.land(flight.batch, flight.commits)
+        self._mix(b"".join(b"%b %b %b" % (table.encode(), key, value or b"") for table, key, value in flight.batch))
         self._flight = None
         fresh = region.landed()
         self._watch.landed(self)
@@ -396,7 +402,9 @@ class SimulatedNode:
                 self._network.close(session)
             else:
                 self._watch.sends(self, item)
-                self._network.send(session, encode(item))
+                frame = encode(item)
+                self._mix(frame)
+                self._network.send(session, frame)
 
     def _tick(self) -> None:
         assert self.region is not None
