@@ -9,10 +9,10 @@ from operator import attrgetter
 
 from msgspec import Struct
 
-from conflict.detect import Kind, classify, difference
+from conflict.detect import Canonical, Kind, classify, difference
 from conflict.rivals import Rivals
 from ledger.ids import Position
-from ledger.posting import Outcome, Postings, total
+from ledger.posting import Postings, total
 from replication.clock import Dot
 from replication.filed import Filed
 
@@ -33,8 +33,7 @@ class Contest(Struct, gc=False):
     """An operation, its effect in canonical order, and the amends made for it, in canonical order."""
 
     loser: Filed
-    canonical: Postings
-    outcome: Outcome
+    canonical: Canonical
     amends: list[Amends]
     is_counted: bool = False
     """Whether a metric has been told of it."""
@@ -49,7 +48,7 @@ class Contest(Struct, gc=False):
     @property
     def open_difference(self) -> Postings:
         """What is still to be posted; empty when the books match canonical order."""
-        return difference(self.canonical, self.loser.postings, self.compensated)
+        return difference(self.canonical.postings, self.loser.postings, self.compensated)
 
     @property
     def is_settled(self) -> bool:
@@ -64,8 +63,8 @@ class Contest(Struct, gc=False):
     @property
     def is_cleared(self) -> bool:
         """Whether the effect is as recorded after all, although amends were made on the way."""
-        loser = self.loser
-        return self.canonical == loser.postings and self.outcome == loser.outcome
+        loser, canonical = self.loser, self.canonical
+        return canonical.postings == loser.postings and canonical.outcome == loser.outcome
 
     def add(self, amends: Amends) -> None:
         """Count a compensation, once."""
@@ -75,4 +74,4 @@ class Contest(Struct, gc=False):
 
     def kind(self, rivals: Rivals) -> Kind:
         """What sort of conflict it is."""
-        return classify(self.loser, self.canonical, self.outcome, rivals, [amends.postings for amends in self.amends])
+        return classify(self.loser, self.canonical, rivals, [amends.postings for amends in self.amends])

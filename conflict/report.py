@@ -21,7 +21,7 @@ from conflict.detect import Kind, new_debt
 from conflict.rivals import Rivals
 from ledger.ids import ClaimId, Position, TenantId
 from ledger.operation import Capture, Debit, Heartbeat, Hold, Lapse, Refund, Release, Renew, Transfer, Usage
-from ledger.posting import LOT_PREFIX, Outcome
+from ledger.posting import LOT_PREFIX, Outcome, Postings, subtract
 from replication.clock import Dot, VectorClock
 from replication.filed import Filed
 
@@ -94,19 +94,15 @@ def loser_in(report: str) -> tuple[Dot, bool] | None:
 
 
 def build_report(contest: Contest, rivals: Rivals, first: Iterable[Filed], owed_now: int) -> Report:
-    """Tell one conflict; `first` are the entries of the first rivals, `owed_now` what the loser's claim owes by now."""
-    loser, canonical = contest.loser, contest.canonical
-    recorded = loser.postings
+    """Tell one conflict; `first` are the entries of the first rivals, `owed_now` what is still owed of its debt."""
+    loser, recorded, canonical = contest.loser, contest.loser.postings, contest.canonical.postings
     kind = contest.kind(rivals)
-    debt = new_debt(loser, canonical, contest.outcome)
-    accounts = sorted(
-        account
-        for account in {*recorded, *canonical}
-        if account.startswith(LOT_PREFIX) and recorded.get(account, 0) != canonical.get(account, 0)
-    )
+    debt = new_debt(loser, contest.canonical)
+    change = subtract(canonical, recorded)
     lots = tuple(
         LotShare(account.removeprefix(LOT_PREFIX), recorded.get(account, 0), canonical.get(account, 0))
-        for account in accounts
+        for account in sorted(change)
+        if account.startswith(LOT_PREFIX)
     )
     return Report(
         id=report_id(loser.position, kind, is_receipt=loser.is_receipt),
@@ -114,11 +110,11 @@ def build_report(contest: Contest, rivals: Rivals, first: Iterable[Filed], owed_
         state=_state(contest, debt, owed_now),
         tenant=loser.tenant,
         loser=party(loser),
-        canonical_outcome=contest.outcome,
+        canonical_outcome=contest.canonical.outcome,
         rivals=tuple(party(rival) for rival in first),
         rival_count=rivals.count,
         lots=lots,
-        amount=debt or _moved(lots),
+        amount=debt or _moved(change),
         debt=debt,
         compensations=tuple(contest.amends),
         detected_at=contest.amends[0].position.now if contest.amends else None,
@@ -158,10 +154,9 @@ def claim_of(filed: Filed) -> ClaimId | None:
             return None
 
 
-def _moved(lots: Iterable[LotShare]) -> int:
-    """How much credit came from or went to other lots than recorded; what left one lot for another counts once."""
-    changes = [lot.canonical - lot.recorded for lot in lots]
-    return max(sum(change for change in changes if change > 0), -sum(change for change in changes if change < 0))
+def _moved(change: Postings) -> int:
+    """How much credit came from or went to other accounts than recorded."""
+    return sum(amount for amount in change.values() if amount > 0)
 
 
 def _state(contest: Contest, debt: int, owed_now: int) -> State:

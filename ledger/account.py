@@ -82,17 +82,14 @@ class Account(Cells):
         """Whether a region may spend only its own shares."""
         return self.policy.admission is Admission.ESCROW
 
-    def live_credit(self, at: int, region: str | None = None, lasting_until: int = _FOR_EVER) -> int:
-        """What remains of the lots live at `at` (ms) that do not expire before `lasting_until`.
-
-        With a `region`, of those that it may spend.
-        """
+    def live_credit(self, at: int, region: str | None = None) -> int:
+        """What remains of the lots live at `at` (ms); with a `region`, of those that it may spend."""
         only = region if self.is_escrowed else None
         lots = self.lots
         live = 0
         for place in self.spending_order:
             lot = lots[place.lot]
-            is_live = lot.remaining and lot.starts_at <= at < lot.expires_at >= lasting_until
+            is_live = lot.remaining and lot.starts_at <= at < lot.expires_at
             if is_live and (only is None or lot.owner == only):
                 live += lot.remaining
         return live
@@ -174,8 +171,9 @@ class Account(Cells):
             self._set_key(key, KeyUse(f"{place.region}/{place.boot}", place.seq, request, now))
         if 0 in postings.values():
             postings = {account: amount for account, amount in postings.items() if amount}
+        name, view = (claim.id, claim.view()) if claim is not None else (None, None)
         # A tuple of what holds no containers is nothing that the garbage collector has to look at; a list always is.
-        return Effect(postings, outcome, claim.view() if claim is not None else None, tuple(changes))
+        return Effect(postings, outcome, name, view, tuple(changes))
 
     def _is_taken(self, operation: Operation) -> bool:
         if isinstance(operation, Hold | Debit | Transfer):

@@ -102,12 +102,11 @@ def admit_transfer(
     giver: Account, receiver: Account, tenant: TenantId, command: TransferCredit, key: Key, now: int, here: str
 ) -> Transfer | Refusal:
     """Judge a transfer at `now` (ms) in the region `here` by both accounts; `tenant` is the giver."""
-    expires_at = command.expires_at
-    if expires_at is None:
-        expires_at = _first_end(giver, command.amount, now, here)
-    elif expires_at <= now:
+    if command.expires_at is not None and command.expires_at <= now:
         return invalid("expires_at", "must be in the future")
-    available = giver.live_credit(now, here, expires_at) - giver.debt(here)
+    left, owed = _left_to_give(giver, now, here)
+    expires_at = _first_end(left, command.amount, now) if command.expires_at is None else command.expires_at
+    available = sum([part for end, part in left if end >= expires_at]) - owed
     if command.amount > available:
         return _insufficient(giver, command.amount, available, now, here)
     if command.amount + giver.totals[TRANSFERRED] > MAX_TOTAL:
@@ -120,17 +119,29 @@ def admit_transfer(
     )
 
 
-def _first_end(account: Account, amount: int, now: int, here: str) -> int:
-    """When the first of the lots expires that would pay for `amount`; `now` if they cannot."""
-    ends: list[int] = []
+def _left_to_give(account: Account, now: int, here: str) -> tuple[list[tuple[int, int]], int]:
+    """When each live lot ends and what it has once debt is repaid, in spending order; and the debt that remains."""
+    owed = account.debt(here)
+    left: list[tuple[int, int]] = []
     for place in account.spending_order:
         lot = account.lots[place.lot]
-        if lot.remaining and lot.is_live(now) and (lot.owner == here or not account.is_escrowed):
-            ends.append(lot.expires_at)
-            amount -= lot.remaining
-            if amount <= 0:
-                return min(ends)
-    return now
+        if lot.is_live(now) and (lot.owner == here or not account.is_escrowed):
+            repays = min(owed, lot.remaining)
+            owed -= repays
+            if lot.remaining > repays:
+                left.append((lot.expires_at, lot.remaining - repays))
+    return left, owed
+
+
+def _first_end(left: list[tuple[int, int]], amount: int, otherwise: int) -> int:
+    """When the first of the lots ends that pay for `amount`; `otherwise` if they cannot."""
+    ends: list[int] = []
+    for end, part in left:
+        ends.append(end)
+        amount -= part
+        if amount <= 0:
+            return min(ends)
+    return otherwise
 
 
 def _policy(command: SetPolicy) -> Policy | Refusal:

@@ -62,14 +62,15 @@ class Effect(Struct, frozen=True, gc=False):
 
     postings: Postings
     outcome: Outcome
+    claim: ClaimId | None
     result: ClaimView | None
     changes: tuple[Change, ...]
 
 
-NOTHING: Effect = Effect(NO_POSTINGS, Outcome.POSTED, None, ())
+NOTHING: Effect = Effect(NO_POSTINGS, Outcome.POSTED, None, None, ())
 """The effect of an entry that takes no part in the fold."""
 
-DUPLICATE: Effect = Effect(NO_POSTINGS, Outcome.DUPLICATE, None, ())
+DUPLICATE: Effect = Effect(NO_POSTINGS, Outcome.DUPLICATE, None, None, ())
 
 
 class Past(Protocol):

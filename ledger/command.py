@@ -126,8 +126,8 @@ class ReportHeartbeat(Struct, frozen=True, gc=False, tag="heartbeat"):
 class ReportUsage(Struct, frozen=True, gc=False, tag="usage"):
     """A job ran from ``start`` (None: when it was reported to have started) until ``end`` (None: now).
 
-    ``cost`` is what the whole of it costs, or what ran; None: nothing more is to be charged, which only a ``final``
-    report may say.
+    ``cost`` is what the whole of it costs, or what ran. None: nothing is charged by this report, and nothing that is
+    reported later counts as charged already; only a ``final`` one may say so.
     """
 
     job: JobId

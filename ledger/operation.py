@@ -163,8 +163,8 @@ class Policy(Struct, frozen=True, gc=False, tag_field="kind", tag="policy", forb
 class Transfer(Struct, frozen=True, gc=False, tag_field="kind", tag="transfer", forbid_unknown_fields=True):
     """Credit is given to another tenant: a claim of this one, and a lot of that one, both called ``name``.
 
-    Only lots that last until ``expires_at`` pay for it, so the new lot never outlives what funds it, in whatever order
-    operations turn out to stand.
+    Only lots that last until ``expires_at`` pay for it, so the new lot does not outlive what funds it, in whatever
+    order operations turn out to stand. What such lots do not cover is owed, and any credit repays what is owed.
     """
 
     name: MadeName

@@ -37,19 +37,20 @@ def heartbeat(account: Account, command: ReportHeartbeat, now: int, limits: Limi
 
 def usage(account: Account, command: ReportUsage, now: int, terms: Terms) -> Usage | Refusal:
     """Judge a report of usage at `now` (ms), and price it."""
+    if command.cost is None and not command.final:
+        return invalid("cost", "is required of a report that is not final")
     job = account.job(command.job) or Job(command.job)
     end = event_time(command.end, now, terms.limits, "end")
     if isinstance(end, Refusal):
         return end
-    start = command.start
-    if start is None:
-        start = end if command.cost is None else job.started_at
-    if start is None:
-        return invalid("start", "is required: no report says when the job started, as far as this region knows")
-    if isinstance(event_time(start, now, terms.limits, "start"), Refusal):
-        return invalid("start", f"lies {now - start} ms in the past; at most {terms.limits.max_late_ms} are taken")
+    start = _start(command, job, end, now, terms.limits)
+    if isinstance(start, Refusal):
+        return start
     if start > end or (start == end and not command.final):
         return invalid("end", "must be after start")
+    if command.cost is None:
+        # It covers no time: what ran before is charged also when it is reported later.
+        start = end
     amount = _cost(command, start, end, terms)
     if isinstance(amount, Refusal):
         return amount
@@ -67,8 +68,17 @@ def usage(account: Account, command: ReportUsage, now: int, terms: Terms) -> Usa
 
 
 def _reservation(account: Account, job: Job, named: ClaimId | None) -> ClaimId | None:
-    """The reservation that a report goes to, as far as this node knows; one that it does not know stays as named."""
-    return account.reservation_of(job, named) or named
+    """What the report names, which other regions may know; else what was reserved for the job, as far as is known."""
+    return named if named is not None else account.reservation_of(job, None)
+
+
+def _start(command: ReportUsage, job: Job, end: int, now: int, limits: Limits) -> int | Refusal:
+    start = command.start
+    if start is None:
+        start = end if command.cost is None else job.started_at
+    if start is None:
+        return invalid("start", "is required: no report says when the job started, as far as this region knows")
+    return event_time(start, now, limits, "start")
 
 
 def _cost(command: ReportUsage, start: int, end: int, terms: Terms) -> int | Refusal:

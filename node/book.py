@@ -10,7 +10,7 @@ from itertools import takewhile
 from typing import TypeVar
 
 from conflict.contest import Amends, Contest
-from conflict.detect import differs
+from conflict.detect import Canonical, canonical_of, differs
 from conflict.report import Report, build_report
 from conflict.rivals import MAX_RIVALS, RivalIndex, Rivals
 from ledger.account import Account
@@ -18,7 +18,7 @@ from ledger.cells import DEFAULT_POLICY, NOTHING, Cell, Effect, KeyUse
 from ledger.claim import Claim
 from ledger.ids import ClaimId, JobId, Key, Position, TenantId
 from ledger.job import Job
-from ledger.operation import Compensation, Policy, Revoke
+from ledger.operation import Compensation, Policy, Revoke, Transfer
 from ledger.posting import DEBT, TOTALS, Outcome
 from ledger.rules import Rules
 from ledger.timeline import BEGINNING, Timeline
@@ -108,10 +108,11 @@ class LedgerBook:
     """The timeline of one tenant above its rows.
 
     Relations kept: ``contests`` holds every contest of an entry that is in the timeline or that something in the
-    timeline concerns, or that is not settled; the CONFLICTS rows hold those of checkpointed entries. ``_stored_totals``
-    are the totals as the rows have them. ``quiet_since`` and ``unsettled_since`` are the times (ms) of the last and the
-    first merge since the own contests were last put right, or None. ``_version`` counts merges: what was found out
-    about rivals holds for one version. ``_clock`` is the node's own, kept by the region.
+    timeline concerns, or that is not settled, or that has come to nothing since the books were last put right; the
+    CONFLICTS rows hold those of checkpointed entries. ``_stored_totals`` are the totals as the rows have them.
+    ``quiet_since`` and ``unsettled_since`` are the times (ms) of the last and the first merge since the own contests
+    were last put right, or None. ``_version`` counts merges: what was found out about rivals holds for one version.
+    ``_clock`` is the node's own, kept by the region.
     """
 
     __slots__ = (
@@ -240,11 +241,15 @@ class LedgerBook:
 
     def report(self, contest: Contest) -> Report:
         """The report of a contest as it stands."""
-        operation = contest.loser.operation
-        claim = self.account.concerned(operation) if operation is not None else None
-        state = self.account.claim(claim) if claim is not None else None
         rivals = self.rivals(contest)
-        return build_report(contest, rivals, map(self.found, rivals.first), state.debt if state is not None else 0)
+        return build_report(contest, rivals, map(self.found, rivals.first), self._owed_now(contest))
+
+    def _owed_now(self, contest: Contest) -> int:
+        """What the loser's claim owes by now. Where a duplicate repaid what others owe, what all of them owe."""
+        if contest.canonical.claim is None:
+            return -self.account.totals[DEBT]
+        claim = self.account.claim(contest.canonical.claim)
+        return claim.debt if claim is not None else 0
 
     # -- entries come in --------------------------------------------------------------------------------------------
 
@@ -303,11 +308,14 @@ class LedgerBook:
                 continue
             contest = self.contests.get(filed.dot)
             if contest is not None:
-                contest.canonical, contest.outcome = effect.postings, effect.outcome
-                if contest.is_void:
-                    del self.contests[filed.dot]
+                contest.canonical = canonical_of(effect)
             elif differs(filed, effect):
-                self.contests[filed.dot] = Contest(filed, effect.postings, effect.outcome, [])
+                self.contests[filed.dot] = Contest(filed, canonical_of(effect), [])
+
+    def drop_void(self) -> None:
+        """Let go of the contests that have come to nothing, once the region has looked at what they were about."""
+        for contest in [contest for contest in self.contests.values() if contest.is_void]:
+            del self.contests[contest.loser.dot]
 
     def _contest(self, replica: str, seq: int) -> Contest | None:
         """The contest of an operation that a compensation refers to; None if no such entry is known."""
@@ -321,7 +329,7 @@ class LedgerBook:
             contest = self.stored_contest(filed.position)
             if contest is None:
                 # As recorded, until a review says otherwise.
-                contest = Contest(filed, filed.postings, filed.outcome, [])
+                contest = Contest(filed, Canonical(filed.postings, filed.outcome, None, 0), [])
             self.contests[dot] = contest
         return contest
 
@@ -339,15 +347,31 @@ class LedgerBook:
         operations, revocations = self._rival_indexes(self._earliest_unknown_to(loser))
         places, count = operations.of(loser, MAX_RIVALS)
         revoking, _ = revocations.of(loser, MAX_RIVALS)
-        use = self.account.key_use(loser.key) if loser.key is not None else None
         rivals = Rivals(
             tuple(places),
             count,
             tuple(revoke.lot for place in revoking if isinstance(revoke := self.found(place).operation, Revoke)),
-            use is not None and use.request != loser.request,
+            self._is_other_request(loser),
         )
         contest.rivals = self._version, rivals
         return rivals
+
+    def _is_other_request(self, loser: Filed) -> bool:
+        """Whether another request than the loser's has its key or, for a transfer, its name."""
+        operation = loser.entry.content
+        if isinstance(operation, Transfer):
+            first = self._maker(operation, is_receipt=loser.is_receipt)
+            return first is not None and self.found(first).request != loser.request
+        use = self.account.key_use(loser.key) if loser.key is not None else None
+        return use is not None and use.request != loser.request
+
+    def _maker(self, transfer: Transfer, *, is_receipt: bool) -> Position | None:
+        """The place of the first transfer of this name, if it has done anything."""
+        if is_receipt:
+            lot = self.account.lots.get(transfer.grant.lot)
+            return lot.granted if lot is not None else None
+        claim = self.account.claim(transfer.claim)
+        return claim.made if claim is not None else None
 
     def _rival_indexes(self, since: int) -> tuple[RivalIndex, RivalIndex]:
         """All operations from the clock reading `since` on, and the revocations among them."""
@@ -448,7 +472,7 @@ class LedgerBook:
         return concerned
 
     def _write_contest(self, contest: Contest) -> None:
-        place = contest.loser.position
+        place, canonical = contest.loser.position, contest.canonical
         rivals = self.rivals(contest)
         amends = [(tuple(part.position), part.postings) for part in contest.amends]
         rival_places = [tuple(place) for place in rivals.first]
@@ -458,8 +482,10 @@ class LedgerBook:
             history_key(self.tenant, place),
             pack(
                 [
-                    contest.canonical,
-                    str(contest.outcome),
+                    canonical.postings,
+                    str(canonical.outcome),
+                    canonical.claim,
+                    canonical.owed,
                     amends,
                     rival_places,
                     rivals.count,
@@ -480,7 +506,8 @@ class LedgerBook:
         if stored is None:
             return None
         amends = [Amends(at, postings) for at, postings in stored.amends]
-        return Contest(self.found(place), stored.canonical, stored.outcome, amends)
+        canonical = Canonical(stored.postings, stored.outcome, stored.claim, stored.owed)
+        return Contest(self.found(place), canonical, amends)
 
     def _conflict_row(self, place: Position) -> StoredContest | None:
         row = self._overlay.get(Table.CONFLICTS, key := history_key(self.tenant, place))

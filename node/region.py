@@ -31,7 +31,19 @@ from ledger.claim import Claim, ClaimState
 from ledger.command import Command, GrantCredit, TransferCredit, fingerprint
 from ledger.ids import ClaimId, Key, LotId, Position, TenantId
 from ledger.lot import Lot, LotState, share_of
-from ledger.operation import Content, Expire, Grant, Hold, Lapse, Move, Operation, Renew, Settle, Transfer
+from ledger.operation import (
+    Content,
+    Expire,
+    Grant,
+    Hold,
+    Lapse,
+    Move,
+    Operation,
+    Renew,
+    Revoke,
+    Settle,
+    Transfer,
+)
 from ledger.posting import Outcome, Postings
 from ledger.refusal import Reason, Refusal, invalid, not_found
 from ledger.rules import Rules
@@ -467,11 +479,16 @@ class Region:
             self.alarms.amend(AlarmKind.DAMAGED, replica, detail)
 
     def _look_at(self, due_at: int, due: Due, tenant: TenantId, name: str, now: int) -> None:
+        """Look at a reservation or a lot whose time has come.
+
+        One that has ended, or that another region made before this one made one of the same name, is left alone. If
+        only a conflict has made it so, that may come to nothing: then its contest brings it back (`_watch_reopened`).
+        """
         book = self._book(tenant, now)
         if due is Due.LEASE:
             claim = book.account.claim(ClaimId(name))
             if claim is None or claim.state is not ClaimState.OPEN or claim.region != self.settings.region:
-                # A reservation of the same name that another region made earlier is that region's to look after.
+                book.review()
                 return
             if claim.lease_until > now:
                 self._schedule.add(claim.lease_until, Due.LEASE, tenant, name)
@@ -480,14 +497,12 @@ class Region:
                 self.counts.lapsed += 1
             return
         lot, here = book.account.lots.get(LotId(name)), self.settings.region
-        if lot is None or lot.state is not LotState.OPEN:
+        if lot is None or lot.state is not LotState.OPEN or _looks_after(lot, due) != here:
+            book.review()
             return
         if due is Due.START:
-            if lot.owner == here and lot.remaining and lot.is_live(now) and book.account.debt(here):
+            if lot.remaining and lot.is_live(now) and book.account.debt(here):
                 self._sweep(book, Settle(), now)
-        elif lot.granted.region != here:
-            # So is a lot.
-            return
         elif self.frontier >> 16 >= lot.expires_at:
             self._sweep(book, Expire(lot.id), now)
         else:
@@ -593,7 +608,7 @@ class Region:
         for compensation, postings in compensations(
             owed, self.settings.region, _COMPENSATED_AT_ONCE, _COMPENSATING_POSTINGS
         ):
-            effect = Effect(postings, Outcome.POSTED, None, ())
+            effect = Effect(postings, Outcome.POSTED, None, None, ())
             try:
                 self._stamp([(book, effect)], self._next_place(now), compensation, None, None)
             except Malformed as error:
@@ -601,7 +616,8 @@ class Region:
         if book.account.debt(self.settings.region) and self._has_own_credit(book, now):
             # A lot started while nobody here knew of the debt, or credit was moved here.
             self._sweep(book, Settle(), now)
-        self._watch_reopened(book)
+        self._watch_reopened(book, now)
+        book.drop_void()
 
     def _has_own_credit(self, book: LedgerBook, now: int) -> bool:
         """Whether a lot of this region has something left and is live."""
@@ -609,19 +625,31 @@ class Region:
         present = self.present(now)
         return any(lot.remaining and lot.is_live(present) for lot in lots if lot.owner == self.settings.region)
 
-    def _watch_reopened(self, book: LedgerBook) -> None:
-        """Where the end of a reservation has come to nothing, nobody looks at its lease any more: look again."""
+    def _watch_reopened(self, book: LedgerBook, now: int) -> None:
+        """Where the end of a reservation or of a lot has come to nothing, nobody looks at it any more: look again.
+
+        That end may have been no more than what canonical order said for a while.
+        """
         for contest in book.contests.values():
             operation = contest.loser.operation
-            name = book.account.concerned(operation) if operation is not None else None
+            if operation is None:
+                continue
+            name = book.account.concerned(operation)
             claim = book.account.claims.get(name) if name is not None else None
             if claim is not None:
                 self._watch_claim(book.tenant, claim)
+            if isinstance(operation, Grant | Revoke | Expire | Move):
+                lots = book.account.lots
+                grant = lots[operation.lot].grant if operation.lot in lots else operation.lot
+                for lot in lots.values():
+                    if lot.grant == grant:
+                        self._watch_lot(book.tenant, lot, now)
 
     def _count_conflicts(self, book: LedgerBook) -> None:
         counts = self.counts.conflicts
         for contest in book.contests.values():
-            if contest.loser.position.region == self.settings.region and not contest.is_counted:
+            is_own = contest.loser.position.region == self.settings.region
+            if is_own and not contest.is_counted and not contest.is_void:
                 contest.is_counted = True
                 kind = contest.kind(book.rivals(contest)).value
                 counts[kind] = counts.get(kind, 0) + 1
@@ -827,3 +855,8 @@ def _with_conflict(refusal: Refusal, book: LedgerBook) -> Refusal:
         f"the reservation is void: its credit was spent elsewhere first, see the conflict {conflict}",
         {**refusal.fields, "conflict": conflict},
     )
+
+
+def _looks_after(lot: Lot, due: Due) -> str:
+    """The region that does what is due for a lot: its owner repays from it, who made it closes it."""
+    return lot.owner if due is Due.START else lot.granted.region

@@ -17,12 +17,18 @@ from ledger.command import (
     RefundUsage,
     ReleaseHold,
     RenewLease,
+    ReportHeartbeat,
+    ReportUsage,
     Reserve,
     RevokeLot,
+    SetPolicy,
+    TransferCredit,
 )
-from ledger.ids import ClaimId, LotId, Position, TenantId
+from ledger.ids import ClaimId, JobId, LotId, Position, TenantId
+from ledger.operation import OnOverspend
 from ledger.posting import Postings, total
 from ledger.refusal import Refusal
+from ledger.rules import Rules
 from ledger.timeline import BEGINNING
 from node.book import LedgerBook
 from node.region import Accepted
@@ -39,9 +45,9 @@ def grant(lot: str, amount: int, until: int = HOUR_MS, starts: int | None = None
     return GrantCredit(amount, START_MS + until, starts_at, lot=LotId(lot))
 
 
-def reserve(claim: str | None, amount: int, lease_ms: int = HOUR_MS) -> Reserve:
-    """A reservation; without a name, one that takes its name from the key."""
-    return Reserve(amount, lease_ms, None if claim is None else ClaimId(claim))
+def reserve(claim: str | None, amount: int, lease_ms: int = HOUR_MS, job: str | None = None) -> Reserve:
+    """A reservation, for a job if one is named; without a name, one that takes its name from the key."""
+    return Reserve(amount, lease_ms, None if claim is None else ClaimId(claim), None if job is None else JobId(job))
 
 
 def renew(claim: str, lease_ms: int) -> RenewLease:
@@ -74,10 +80,33 @@ def revoke(lot: str) -> RevokeLot:
     return RevokeLot(LotId(lot))
 
 
+def transfer(to: TenantId, amount: int, until: int | None = None) -> TransferCredit:
+    """Credit given away, until so many ms after the story began."""
+    return TransferCredit(to, amount, None if until is None else START_MS + until)
+
+
+def heartbeat(job: str, lease_ms: int = HOUR_MS, claim: str | None = None, started: bool = False) -> ReportHeartbeat:
+    """A job runs."""
+    return ReportHeartbeat(JobId(job), None, None if claim is None else ClaimId(claim), lease_ms, started)
+
+
+def usage(job: str, start: int, end: int, cost: int, claim: str | None = None, final: bool = False) -> ReportUsage:
+    """A job ran, in ms since the story began."""
+    named = None if claim is None else ClaimId(claim)
+    return ReportUsage(JobId(job), START_MS + end, START_MS + start, cost, named, final)
+
+
+VOID_IF_SHORT = SetPolicy(OnOverspend.REVOKE)
+"""From here on, a reservation that canonical order leaves short is void."""
+
+UMBRA = TenantId("umbra")
+"""Another tenant."""
+
+
 class Regions(World):
     """A world whose regions are linked until `part`, and again from `meet` on."""
 
-    def __init__(self, *names: str, **settings: int) -> None:
+    def __init__(self, *names: str, **settings: int | Rules) -> None:
         super().__init__(names, **settings)
         self._keys = 0
         self.exchange()
@@ -135,11 +164,11 @@ class Regions(World):
 
     def posted(self, name: str, tenant: TenantId = TENANT) -> Postings:
         """The sum of all postings that a region holds, account by account."""
-        return total(filed.entry.postings for filed in self.book(name, tenant).entries(BEGINNING, 100_000))
+        return total(filed.postings for filed in self.book(name, tenant).entries(BEGINNING, 100_000))
 
-    def reports(self, name: str) -> list[Report]:
-        """Every conflict, the newest loser first."""
-        return list(self.region(name).reports(None, END, self.now))
+    def reports(self, name: str, tenant: TenantId | None = None) -> list[Report]:
+        """Every conflict, the newest loser first; of one tenant if asked for."""
+        return list(self.region(name).reports(tenant, END, self.now))
 
     def the_report(self) -> Report:
         """The one conflict there is: the same in every region."""

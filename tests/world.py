@@ -10,6 +10,7 @@ from msgspec import Struct
 from ledger.command import Command
 from ledger.ids import Key, TenantId
 from ledger.refusal import Limits, Refusal, Terms
+from ledger.rules import Rules
 from node.audit import AuditResult, audit
 from node.links import Links
 from node.rebuild import opened
@@ -37,7 +38,7 @@ class Member(Struct):
 class World:
     """Regions that are linked, all to all, unless cut."""
 
-    def __init__(self, names: tuple[str, ...], **settings: int) -> None:
+    def __init__(self, names: tuple[str, ...], **settings: int | Rules) -> None:
         self.names = names
         self.now = START_MS
         self._settings = settings
@@ -54,9 +55,7 @@ class World:
             region=name,
             regions=self.names,
             terms=Terms(Limits(10**9, 60_000)),
-            checkpoint_after_ms=0,
-            anti_entropy_interval_ms=100,
-            **self._settings,  # type: ignore[arg-type]
+            **{"checkpoint_after_ms": 0, "anti_entropy_interval_ms": 100, **self._settings},  # type: ignore[arg-type]
         )
         region = opened(disk, disk.write, settings, f"b{next(self._boots)}", self.now)
         self.members[name] = Member(name, disk, region, Links(region))

@@ -69,7 +69,7 @@ class Oversight:
         yield Route("GET", "/metrics", self.metrics, metrics)
 
     async def conflicts(self, _: tuple[str, ...], asked: wire.ConflictsQuery) -> wire.ConflictsReply:
-        """A page of reports, the latest loser first."""
+        """A page of reports, the latest loser first; one more than asked for if a transfer lost in both accounts."""
         before = place_in(asked.after, THE_END)
         return await self._node.read_all(lambda region, now: self._page_of_conflicts(region, now, before, asked))
 
@@ -82,7 +82,9 @@ class Oversight:
         has_more = False
         for looked_at, report in enumerate(region.reports(tenant, before, now)):
             wanted = is_wanted(report, asked)
-            if looked_at == MAX_REPORTS_LOOKED_AT or (wanted and len(page) == asked.limit):
+            is_full = looked_at >= MAX_REPORTS_LOOKED_AT or (wanted and len(page) >= asked.limit)
+            # The next page begins behind a place, where a transfer can have lost in both of its accounts.
+            if is_full and _place(report) != last:
                 has_more = True
                 break
             last = _place(report)

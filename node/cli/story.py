@@ -73,7 +73,7 @@ def _consequence(conflict: wire.Conflict) -> str:
         case ConflictKind.KEY_MISMATCH:
             return "Its idempotency key stands among them with another request, so in canonical order it does nothing."
         case ConflictKind.REVOKED if conflict.canonical_outcome == "revoked":
-            return "In canonical order its credit was spent already, and by the tenant's policy it is void."
+            return "In canonical order its credit was spent already, and the tenant's policy makes it void."
         case ConflictKind.REVOKED:
             debt = f": {conflict.debt:,} of it is debt" if conflict.debt else ""
             return f"In canonical order a lot that it counted on had been revoked{debt}."
@@ -82,7 +82,7 @@ def _consequence(conflict: wire.Conflict) -> str:
                 f"In canonical order it found another lease: it is {conflict.canonical_outcome}, not {loser.outcome}."
             )
         case ConflictKind.OVERLAP:
-            return "In canonical order the job had been charged for this time, or part of it, already."
+            return "In canonical order another report of the job is charged for that time, in part or whole."
         case ConflictKind.REFUND:
             return "In canonical order the usage had been refunded, or paid for otherwise."
         case ConflictKind.REALLOCATED:

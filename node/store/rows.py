@@ -13,7 +13,7 @@ import msgspec
 
 from ledger.cells import KeyUse
 from ledger.claim import Claim
-from ledger.ids import LotId, Position, TenantId
+from ledger.ids import ClaimId, LotId, Position, TenantId
 from ledger.job import Job
 from ledger.lot import Lot
 from ledger.operation import Policy
@@ -39,8 +39,10 @@ class State(NamedTuple):
 class StoredContest(NamedTuple):
     """The contest of a checkpointed entry, without the entry."""
 
-    canonical: Postings
+    postings: Postings
     outcome: Outcome
+    claim: ClaimId | None
+    owed: int
     amends: list[tuple[Position, Postings]]
     rivals: list[Position]
     rival_count: int

@@ -30,10 +30,11 @@ FAR_FUTURE_MS: Final = 4_000_000_000_000
 SOON_MS: Final = 1_700_000_000_000
 
 RULES_OF_MEANING: Final = re.compile(
-    r"must be (?:before expires_at|after starts_at|in the future|at least 1 unless the capture is final)"
-    r"|lies \d+ ms in the future; at most \d+ are taken"
+    r"must be (?:before expires_at|before to|after starts_at|in the future|at least 1 unless the capture is final)"
+    r"|lies \d+ ms in the (?:future|past); at most \d+ are taken"
     r"|would bring (?:what the tenant was given|the tenant's usage) above \d+"
     r"|must not exceed what the claim has used and not been refunded, \d+"
+    r"|must be left out: a statement in CSV comes whole"
     r"|would be one open lot more than the \d+ that a tenant may have"
 )
 _TAKEN: Final = frozenset((200, 201, 402, 404, 409, 422, 503))
@@ -54,8 +55,10 @@ _replicas = st.from_regex(r"\Aus-east/[0-9a-z]{1,8}\Z")
 schemathesis.openapi.format(
     "clock-token", st.dictionaries(_replicas, st.integers(1, 1000), max_size=2).map(encode_token)
 )
+_places = st.builds("{}:{}:{}".format, st.integers(0, 2**63 - 1), _replicas, st.integers(0, 99))
+schemathesis.openapi.format("page-token", _places)
 schemathesis.openapi.format(
-    "page-token", st.builds("{}:{}:{}".format, st.integers(0, 2**63 - 1), _replicas, st.integers(0, 99))
+    "line-token", st.builds("{}:{}:{}".format, st.integers(0, MAX_TIME_MS), st.integers(0, 2), _places)
 )
 
 

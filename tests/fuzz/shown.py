@@ -5,14 +5,17 @@ from contextlib import suppress
 import msgspec
 
 from ledger.account import Account
+from ledger.amount import MAX_TIME_MS
 from ledger.command import Command
 from ledger.ids import Position, TenantId
 from ledger.rules import Rules
+from ledger.statement import Statement
 from ledger.timeline import BEGINNING
 from node.api import replies
 from node.api.replies import OtherEntry
 from node.api.writes import WRITES
 from node.audit import canonical_books
+from node.history import History
 from node.region import Accepted, Region
 from replication.clock import MAX_HLC
 from replication.entry import hash_of, open_sealed, seal
@@ -44,9 +47,29 @@ def show_everything(
         if filed.operation is not None:
             folded.apply(filed.operation, filed.position, filed.key, filed.request)
     assert canonical_books(folded) == canonical_books(book.account), "not what its entries come to"
+    _show_history(History(book), now)
     for report in region.reports(tenant, END, now):
         _show(replies.conflict(report))
         assert region.report(report.id, now) == report
+
+
+def _show_history(history: History, now: int) -> None:
+    """By event time: what it was, line by line, and what it is at the end of all that is known to come."""
+    for _ in history.read():
+        pass
+    statement = Statement(history.fold(), 0, MAX_TIME_MS + 1)
+    for _ in statement.begin():
+        pass
+    lines = [line for line in statement.lines() if line is not None]
+    _show([replies.statement_line(line) for line in lines])
+    assert sum(line.amount for line in lines) == statement.closing.available, "the lines do not add up"
+    for at in (now, MAX_TIME_MS):
+        fold = history.fold()
+        for _ in fold.before(at + 1):
+            pass
+        _show(replies.balance_fields(fold.account, at, "eu"))
+        _show(replies.standing(fold.standing(at)))
+    assert fold.standing(MAX_TIME_MS) == statement.closing
 
 
 def _reply_to(command: Command, answer: Accepted, region: str) -> object:

@@ -80,12 +80,17 @@ async def test_a_damaged_commit_is_not_served_and_is_fetched_again(cluster: Loca
     assert "1 of 1 are lost" in detail
     with pytest.raises(CreditmeshError):
         [entry async for entry in us.export()]  # an export that left it out would be one of something else
+    with pytest.raises(CreditmeshError, match="is not what was written"):
+        await us.statement("acme", since=0, to=FAR_FUTURE_MS)  # and so would a statement
+    with pytest.raises(CreditmeshError, match="is not what was written"):
+        [piece async for piece in us.statement_csv("acme", since=0, to=FAR_FUTURE_MS)]
     await us.debit("acme", amount=1, key="others-are-served")
 
     await cluster.heal()
     repaired = await holds(us, lambda reply: "whole again" in alarms(reply, "damaged-entry")[0])
     assert "with what" in alarms(repaired, "damaged-entry")[0]
     assert (await us.debit("acme", amount=1, key="debit-7")).replayed
+    assert (await us.statement("acme", since=0, to=FAR_FUTURE_MS)).closing.used == 24
     await cluster.converged()
     audit = await us.audit()
     assert audit.ok, audit.findings

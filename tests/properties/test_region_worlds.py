@@ -15,10 +15,15 @@ from ledger.command import (
     RefundUsage,
     ReleaseHold,
     RenewLease,
+    ReportHeartbeat,
+    ReportUsage,
     Reserve,
     RevokeLot,
+    SetPolicy,
+    TransferCredit,
 )
-from ledger.ids import ClaimId, LotId, Position
+from ledger.ids import ClaimId, JobId, LotId, Position, TenantId
+from ledger.operation import OnOverspend, Transfer
 from ledger.rules import Rules
 from ledger.timeline import BEGINNING
 from node.audit import canonical_books
@@ -28,6 +33,7 @@ from tests.reference.fold import Line, fold
 from tests.world import START_MS, TENANT, World
 
 NAMES = ("ap", "eu", "us")
+UMBRA = TenantId("umbra")
 END = Position(2**62, "", "", 0)
 
 claims = st.sampled_from(["c1", "c2", "c3", "c4"]).map(ClaimId)
@@ -35,6 +41,15 @@ lots = st.sampled_from(["l1", "l2", "l3"]).map(LotId)
 amounts = st.integers(1, 60)
 leases = st.sampled_from([50, 400, 5_000])
 times = st.one_of(st.none(), st.integers(0, 3_000).map(lambda ms: START_MS + ms))
+jobs = st.sampled_from(["j1", "j2"]).map(JobId)
+usages = st.builds(
+    lambda job, start, lasts, cost, final: ReportUsage(
+        job, START_MS + start + lasts, START_MS + start, cost, final=final
+    ),
+    jobs, st.integers(0, 1_000), st.integers(1, 400), amounts, st.booleans(),
+)  # fmt: skip
+gifts = st.builds(TransferCredit, to=st.just(UMBRA), amount=amounts)
+gifts_back = st.builds(TransferCredit, to=st.just(TENANT), amount=amounts)
 
 commands: st.SearchStrategy[Command] = st.one_of(
     st.builds(
@@ -45,18 +60,25 @@ commands: st.SearchStrategy[Command] = st.one_of(
         priority=st.integers(0, 1),
         lot=lots,
     ),
-    st.builds(Reserve, amount=amounts, lease_ms=leases, reservation=claims),
+    st.builds(Reserve, amount=amounts, lease_ms=leases, reservation=claims, job=st.one_of(st.none(), jobs)),
     st.builds(RenewLease, reservation=claims, lease_ms=leases),
     st.builds(CaptureUsage, reservation=claims, amount=amounts, at=times, final=st.booleans()),
     st.builds(ReleaseHold, reservation=claims),
     st.builds(DebitUsage, amount=amounts, at=times, on_shortage=st.sampled_from(OnShortage)),
     st.builds(RefundUsage, claim=claims, amount=amounts, at=times),
     st.builds(RevokeLot, lot=lots),
+    st.builds(SetPolicy, on_overspend=st.sampled_from(OnOverspend)),
+    st.builds(ReportHeartbeat, job=jobs, lease_ms=leases, started=st.booleans()),
+    usages,
+    usages,
+    gifts,
 )
+keys = st.one_of(st.integers(0, 40).map(lambda number: f"k{number}"), st.uuids().map(str))
 names = st.sampled_from(NAMES)
 steps = st.one_of(
-    st.tuples(st.just("submit"), names, commands, st.integers(0, 40).map(lambda number: f"k{number}")),
-    st.tuples(st.just("submit"), names, commands, st.uuids().map(str)),
+    st.tuples(st.just("submit"), names, commands, keys),
+    st.tuples(st.just("submit"), names, commands, keys),
+    st.tuples(st.just("give back"), names, gifts_back, keys),
     st.tuples(st.just("land"), names),
     st.tuples(st.just("tick"), names),
     st.tuples(st.just("deliver"), st.integers(1, 20)),
@@ -70,16 +92,17 @@ def run(world: World, history: list[tuple[Any, ...]]) -> dict[str, set[tuple[str
     """Let a history happen; returns the dots of what was acknowledged, by region, that is: durable when answered."""
     acknowledged: dict[str, set[tuple[str, int]]] = {name: set() for name in NAMES}
     pending: dict[str, set[tuple[str, int]]] = {name: set() for name in NAMES}
-    world.submit("us", GrantCredit(100, START_MS + 50_000, lot=LotId("l1")), "first")
+    for tenant in (TENANT, UMBRA):
+        world.submit("us", GrantCredit(100, START_MS + 50_000, lot=LotId("l1")), "first", tenant)
     for name in NAMES:
         world.tick(name)
         world.land(name)
         world.deliver()
     for kind, *arguments in history:
         match kind:
-            case "submit":
+            case "submit" | "give back":
                 name, command, key = arguments
-                answer = world.submit(name, command, key)
+                answer = world.submit(name, command, key, TENANT if kind == "submit" else UMBRA)
                 if isinstance(answer, Accepted):
                     pending[name].add(answer.filed.dot)
             case "land":
@@ -121,7 +144,13 @@ def test_regions_converge_on_one_serial_ledger_and_lose_nothing(history: list[tu
         assert result.books_equal
         assert not world.region(name).alarms.all()
 
-    book = world.region("us").existing_book(TENANT, world.now)
+    for tenant in (TENANT, UMBRA):
+        is_one_serial_ledger(world, tenant)
+
+
+def is_one_serial_ledger(world: World, tenant: TenantId) -> None:
+    """A tenant's books are what one ledger has that was given its operations in canonical order; each key once."""
+    book = world.region("us").existing_book(tenant, world.now)
     assert book is not None
     operations = [filed for filed in book.entries(BEGINNING, 100_000) if filed.operation is not None]
     serial = fold(
@@ -130,7 +159,10 @@ def test_regions_converge_on_one_serial_ledger_and_lose_nothing(history: list[tu
     )
     assert {name: amount for name, amount in serial.accounts.items() if amount} == canonical_books(book.account)
     effects = Counter(
-        filed.key for filed, verdict in zip(operations, serial.verdicts, strict=True) if filed.key and verdict.postings
+        filed.key
+        for filed, verdict in zip(operations, serial.verdicts, strict=True)
+        # A transfer is known by its name, whatever else its key was used for.
+        if filed.key and verdict.postings and not isinstance(filed.operation, Transfer)
     )
     assert not effects or max(effects.values()) == 1, "a key has had two effects"
 

@@ -197,12 +197,21 @@ class _Judged:
     def _available(self) -> int:
         """A late debit may also draw on lots that were live at its own time; a transfer on those that last."""
         ledger, command = self._ledger, self._command
+        if isinstance(command, TransferCredit):
+            return self._left_to_give(command.expires_at)
         lots = set(ledger.live_lots(self._present))
         if isinstance(command, DebitUsage) and command.at is not None:
             lots |= set(ledger.live_lots(command.at))
-        if isinstance(command, TransferCredit) and command.expires_at is not None:
-            lots = {lot for lot in lots if ledger.grants[lot].expires_at >= command.expires_at}
         return ledger.available_in(self._here, lots)
+
+    def _left_to_give(self, until: int | None) -> int:
+        """Coin by coin: debt takes the first, whatever lot they are of; of the others those count that last."""
+        ledger = self._ledger
+        lots = ledger.lots_of(self._here, ledger.live_lots(self._present))
+        coins = [lot for lot in lots for _ in range(ledger.remaining(lot))]
+        owed = -ledger.available_in(self._here, ())
+        lasting = [lot for lot in coins[owed:] if until is None or ledger.grants[lot].expires_at >= until]
+        return len(lasting) - max(0, owed - len(coins))
 
     def _is_unknown(self) -> bool:
         command, claim = self._command, self._claim

@@ -2,7 +2,9 @@
 
 from conflict.compensate import compensations
 from conflict.contest import Amends
+from conflict.detect import Canonical
 from ledger.operation import Compensation, Difference
+from ledger.posting import Outcome, Postings
 from ledger.timeline import BEGINNING
 from tests.regions import Regions, clash, grant, reserve
 
@@ -10,6 +12,11 @@ from tests.regions import Regions, clash, grant, reserve
 def three_losers() -> Regions:
     """eu took all the credit; each of three reservations of us is short of what it reserved."""
     return clash([grant("L", 100)], [reserve("a", 100)], [reserve("b", 10), reserve("c", 20), reserve("d", 30)])
+
+
+def canonical(postings: Postings) -> Canonical:
+    """What canonical order makes of one of them."""
+    return Canonical(postings, Outcome.APPLIED, None, 0)
 
 
 def test_one_entry_puts_many_operations_right_and_its_postings_are_their_sum() -> None:
@@ -61,8 +68,8 @@ def test_what_is_settled_is_left_alone_and_what_is_not_quite_gets_the_rest() -> 
 
 def test_differences_that_cancel_are_still_told_one_by_one() -> None:
     contests = list(three_losers().book("us").contests.values())
-    contests[0].canonical, contests[1].canonical = {"lot/L": -11, "held/b": 10, "held/x": 1}, {}
-    contests[1].canonical = {"lot/L": -19, "held/c": 20, "held/x": -1}
+    contests[0].canonical = canonical({"lot/L": -11, "held/b": 10, "held/x": 1})
+    contests[1].canonical = canonical({"lot/L": -19, "held/c": 20, "held/x": -1})
     ((compensation, postings),) = compensations(contests[:2], "us", 100, 1_000)
     assert [difference.postings for difference in compensation.of] == [
         {"lot/L": -1, "held/x": 1},
@@ -103,6 +110,6 @@ def test_one_round_is_enough_whatever_the_regions_did_apart() -> None:
 
 def test_a_forged_sum_too_large_to_post_does_not_keep_back_what_else_is_owed() -> None:
     contests = list(three_losers().book("us").contests.values())
-    contests[1].canonical = {"lot/L": -(2**60) - 1, "held/c": 2**60 + 1}
+    contests[1].canonical = canonical({"lot/L": -(2**60) - 1, "held/c": 2**60 + 1})
     parts = [[part.seq for part in entry.of] for entry, _ in compensations(contests, "us", 100, 1_000)]
     assert parts == [[1], [2], [3]]

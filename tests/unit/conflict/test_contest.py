@@ -1,6 +1,7 @@
 """One contested operation: what it was recorded as, what canonical order makes of it, and the amends made so far."""
 
 from conflict.contest import Amends, Contest
+from conflict.detect import Canonical
 from conflict.rivals import Rivals
 from ledger.ids import Position
 from ledger.posting import Outcome, Postings
@@ -21,7 +22,7 @@ def hold() -> Filed:
 
 
 def contest(canonical: Postings, *amends: Postings, outcome: Outcome = Outcome.APPLIED) -> Contest:
-    made = Contest(hold(), canonical, outcome, [])
+    made = Contest(hold(), Canonical(canonical, outcome, None, 0), [])
     for seq, postings in enumerate(amends, 10):
         made.add(Amends(Position(seq, "us", "b1", seq), postings))
     return made

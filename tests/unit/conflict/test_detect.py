@@ -1,13 +1,34 @@
 """What two regions did without seeing each other, and what it is called when they meet."""
 
-from conflict.detect import Kind, classify, difference, differs
+import pytest
+
+from conflict.detect import Canonical, Kind, classify, difference, differs
 from conflict.report import LotShare, Report
 from conflict.rivals import Rivals
 from ledger.cells import Effect
-from ledger.command import OnShortage
-from ledger.ids import LotId
+from ledger.command import Command, OnShortage, SetPolicy, fingerprint
+from ledger.ids import ClaimId, Key, LotId
+from ledger.operation import OnOverspend, Policy
 from ledger.posting import Outcome
-from tests.regions import HOUR_MS, Regions, capture, clash, debit, grant, refund, release, renew, reserve, revoke
+from tests.regions import (
+    HOUR_MS,
+    UMBRA,
+    VOID_IF_SHORT,
+    Regions,
+    capture,
+    clash,
+    debit,
+    grant,
+    heartbeat,
+    refund,
+    release,
+    renew,
+    reserve,
+    revoke,
+    transfer,
+    usage,
+)
+from tests.world import START_MS, TENANT
 
 
 def told(report: Report) -> tuple[Kind, str, int, int, tuple[LotShare, ...]]:
@@ -39,6 +60,20 @@ class TestOverspend:
         assert told(world.the_report()) == ("overspend", "applied", 30, 30, (LotShare("L", -30, 0),))
         assert postings_of(world) == {"lot/L": 30, "debt": -30}
 
+    def test_what_is_owed_for_it_either_way_is_no_new_debt(self) -> None:
+        world = clash(
+            [
+                grant("L", 30, starts=0),
+                reserve("a", 10, job="train"),
+                debit("b", 20),
+                usage("train", 10, 20, 12),
+            ],
+            [release("a")],
+            [usage("train", 20, 30, 5)],
+        )
+        assert told(world.the_report()) == ("lease", "overrun", 0, 0, ())
+        assert world.posted("us") == {"issued": -30, "used": 37, "debt": -7}
+
     def test_a_lot_revoked_elsewhere_that_would_not_have_paid_is_not_the_cause(self) -> None:
         world = clash(
             [grant("L", 100), grant("M", 100, until=2 * HOUR_MS)],
@@ -46,6 +81,30 @@ class TestOverspend:
             [reserve("b", 80)],
         )
         assert told(world.the_report()) == ("overspend", "applied", 60, 60, (LotShare("L", -80, -20),))
+
+    def test_who_only_finds_the_debt_gone_that_it_had_repaid_has_overspent_nothing(self) -> None:
+        world = clash([grant("K", 1), debit("old", 11, OnShortage.DEBT), grant("L", 100, starts=3_000)], [], [])
+        world.part()
+        world.now = START_MS + 3_000
+        world.do("eu", reserve("a", 40))
+        world.do("us", reserve("b", 40))
+        world.meet()
+        assert told(world.the_report()) == ("reallocated", "applied", 10, 0, (LotShare("L", -50, -40),))
+        assert postings_of(world) == {"lot/L": 10, "debt": -10}
+        assert world.posted("us") == {"issued": -101, "lot/L": 10, "used": 11, "held/a": 40, "held/b": 40}
+
+    def test_who_falls_short_behind_debt_that_it_had_not_heard_of_has_overspent_that_much(self) -> None:
+        world = clash([grant("K", 1), grant("L", 70, starts=3_000)], [], [])
+        world.part()
+        world.do("eu", debit("a", 51, OnShortage.DEBT))
+        world.now = START_MS + 3_000
+        world.do("us", reserve("b", 41))
+        world.meet()
+        settled, held = world.reports("us")
+        assert settled.loser.kind == "settle"
+        assert told(held) == (
+            "overspend", "applied", 21, 21, (LotShare("K", -1, 0), LotShare("L", -40, -70)),
+        )  # fmt: skip
 
 
 class TestDuplicate:
@@ -107,10 +166,134 @@ class TestRevoked:
             "revoked", "applied", 80, 0, (LotShare("L", -80, 0), LotShare("M", 0, -80)),
         )  # fmt: skip
 
+    @pytest.mark.parametrize("command", [heartbeat("train"), grant("M", 5), VOID_IF_SHORT, release("a")])
+    def test_who_only_had_repaid_debt_from_the_lot_has_lost_nothing_to_the_revocation(self, command: Command) -> None:
+        world = clash(
+            [
+                grant("L", 100),
+                reserve("a", 10),
+                debit("d", 120, OnShortage.DEBT),
+                grant("S", 50, starts=3_000),
+            ],
+            [],
+            [],
+        )
+        world.part()
+        world.now = START_MS + 3_000
+        world.do("eu", revoke("S"))
+        world.do("us", command)
+        world.meet()
+        report = world.the_report()
+        assert (report.kind, report.amount, report.lots) == ("reallocated", 30, (LotShare("S", -30, 0),))
+
     def test_a_lot_can_be_revoked_once(self) -> None:
         world = clash([grant("L", 100)], [revoke("L")], [revoke("L")])
         assert told(world.the_report()) == ("revoked", "closed", 100, 0, (LotShare("L", -100, 0),))
         assert postings_of(world) == {"lot/L": 100, "revoked": -100}
+
+    def test_a_reservation_that_falls_short_is_void_where_policy_says_so(self) -> None:
+        world = clash([grant("L", 100), VOID_IF_SHORT], [reserve("a", 80)], [reserve("b", 80)])
+        assert told(world.the_report()) == ("revoked", "revoked", 80, 0, (LotShare("L", -80, 0),))
+        assert postings_of(world) == {"lot/L": 80, "held/b": -80}
+        assert world.posted("eu") == {"issued": -100, "lot/L": 20, "held/a": 80}
+
+    def test_usage_captured_on_it_before_anybody_knew_is_an_overrun(self) -> None:
+        world = clash([grant("L", 100), VOID_IF_SHORT], [reserve("a", 80)], [reserve("b", 80), capture("b", 30)])
+        captured, held = world.reports("us")
+        assert told(captured) == ("lease", "overrun", 10, 10, (LotShare("L", 0, -20),))
+        assert told(held) == ("revoked", "revoked", 80, 0, (LotShare("L", -80, 0),))
+        world.put_right()
+        assert world.posted("eu") == {"issued": -100, "held/a": 80, "used": 30, "debt": -10}
+
+    def test_a_policy_that_was_set_elsewhere_counts_from_its_place_on(self) -> None:
+        world = clash([grant("L", 100)], [reserve("a", 80), VOID_IF_SHORT], [reserve("b", 80)])
+        assert told(world.the_report()) == ("revoked", "revoked", 80, 0, (LotShare("L", -80, 0),))
+        world = clash([grant("L", 100)], [reserve("a", 80)], [reserve("b", 80), VOID_IF_SHORT])
+        assert told(world.the_report()) == ("overspend", "applied", 60, 60, (LotShare("L", -80, -20),))
+
+    def test_of_two_policies_the_later_is_the_rule_and_nobody_has_lost(self) -> None:
+        world = clash([grant("L", 100)], [VOID_IF_SHORT], [SetPolicy(OnOverspend.DEBT, max_held=5)])
+        assert world.reports("us") == world.reports("eu") == []
+        assert world.book("eu").account.policy == Policy(max_held=5)
+
+
+class TestOverlap:
+    RESERVED = (grant("L", 100, starts=0), reserve("a", 60, job="train"))
+
+    def test_one_interval_reported_in_two_regions_is_charged_once(self) -> None:
+        world = clash(self.RESERVED, [usage("train", 10, 20, 30)], [usage("train", 10, 20, 30)])
+        assert told(world.the_report()) == ("overlap", "covered", 30, 0, ())
+        assert postings_of(world) == {"held/a": 30, "used": -30}
+        assert world.posted("eu") == {"issued": -100, "lot/L": 40, "held/a": 30, "used": 30}
+
+    def test_so_is_one_that_costs_nothing(self) -> None:
+        world = clash(self.RESERVED, [usage("train", 10, 20, 0)], [usage("train", 10, 20, 0)])
+        assert told(world.the_report()) == ("overlap", "covered", 0, 0, ())
+
+    def test_an_interval_that_overlaps_is_charged_for_what_is_new(self) -> None:
+        world = clash(self.RESERVED, [usage("train", 10, 20, 30)], [usage("train", 15, 25, 20)])
+        assert told(world.the_report()) == ("overlap", "applied", 10, 0, ())
+        assert postings_of(world) == {"held/a": 10, "used": -10}
+
+    def test_intervals_that_only_touch_are_no_conflict(self) -> None:
+        world = clash(self.RESERVED, [usage("train", 10, 20, 30)], [usage("train", 20, 30, 20)])
+        assert world.reports("us") == []
+
+    def test_usage_without_a_reservation_is_charged_once_too(self) -> None:
+        world = clash([grant("L", 100, starts=0)], [usage("train", 10, 20, 30)], [usage("train", 10, 20, 30)])
+        assert told(world.the_report()) == ("overlap", "covered", 30, 0, (LotShare("L", -30, 0),))
+        assert world.posted("us") | postings_of(world) == {"issued": -100, "lot/L": 30, "used": -30}
+
+    def test_a_final_report_of_the_same_time_still_releases_the_rest(self) -> None:
+        world = clash(self.RESERVED, [usage("train", 10, 20, 30)], [usage("train", 10, 20, 30, final=True)])
+        assert told(world.the_report()) == ("overlap", "applied", 30, 0, ())
+        assert postings_of(world) == {"used": -30, "held/a": 30}
+
+    def test_what_was_taken_for_covered_is_charged_when_what_covered_it_was_a_duplicate(self) -> None:
+        world = clash(self.RESERVED, [], [])
+        world.part()
+        world.do("eu", debit("d", 1), key="k")
+        world.do("us", usage("train", 10, 20, 30), key="k")
+        world.do("us", usage("train", 10, 20, 30))
+        world.meet()
+        again, first = world.reports("eu")
+        assert told(first) == ("key_mismatch", "duplicate", 30, 0, ())
+        assert told(again) == ("overlap", "applied", 30, 0, ())
+
+    def test_what_is_covered_either_way_and_only_finds_the_debt_gone_is_none(self) -> None:
+        world = clash(
+            [
+                grant("K", 30, starts=0),
+                usage("train", 10, 20, 30),
+                debit("old", 10, OnShortage.DEBT),
+                grant("L", 100, starts=3_000),
+            ],
+            [],
+            [],
+        )
+        world.part()
+        world.now = START_MS + 3_000
+        world.do("eu", heartbeat("other"))
+        world.do("us", usage("train", 10, 20, 30))
+        world.meet()
+        assert told(world.the_report()) == ("reallocated", "covered", 10, 0, (LotShare("L", -10, 0),))
+
+    def test_one_that_is_over_keeps_its_name(self) -> None:
+        world = Regions("ap", "eu", "us")
+        for command in self.RESERVED:
+            world.do("eu", command)
+        world.meet()
+        world.part()
+        world.do("ap", debit("d", 1), key="k")
+        world.do("eu", usage("train", 10, 20, 30), key="k")
+        world.do("us", usage("train", 10, 20, 30))
+        world.set_cut("eu", "us", False)
+        world.exchange(3_000)
+        (detected,) = world.reports("us")
+        assert (detected.kind, detected.state) == ("overlap", "compensated")
+        world.put_right()
+        cleared, _ = world.reports("us")
+        assert (cleared.id, cleared.kind, cleared.state) == (detected.id, "overlap", "cleared")
 
 
 class TestLease:
@@ -138,7 +321,7 @@ class TestLease:
         world.do("us", release("b"))
         world.meet()
         newest, _ = world.reports("us")
-        assert told(newest) == ("lease", "closed", 10, 0, (LotShare("M", 10, 0),))
+        assert told(newest) == ("lease", "closed", 20, 0, (LotShare("M", 10, 0),))
 
     def test_a_sweep_that_had_not_heard_of_the_heartbeat_comes_to_nothing(self) -> None:
         world = Regions("eu", "us")
@@ -152,6 +335,94 @@ class TestLease:
         world.meet()
         assert told(world.the_report()) == ("lease", "renewed", 80, 0, (LotShare("L", 80, 0),))
         assert postings_of(world) == {"held/a": 80, "lot/L": -80}
+
+    def test_a_sign_of_life_of_a_job_whose_reservation_was_released_elsewhere_comes_to_nothing(self) -> None:
+        world = clash([grant("L", 100), reserve("a", 80, job="train")], [release("a")], [heartbeat("train")])
+        assert told(world.the_report()) == ("lease", "closed", 0, 0, ())
+
+    def test_a_sign_of_life_saves_a_reservation_that_was_made_elsewhere(self) -> None:
+        world = clash([grant("L", 100)], [reserve("a", 80, job="train", lease_ms=1_000)], [heartbeat("train")])
+        assert told(world.the_report()) == ("lease", "applied", 0, 0, ())
+        world.exchange(2_000)
+        assert world.posted("eu") == {"issued": -100, "lot/L": 20, "held/a": 80}
+
+    def test_usage_of_a_reservation_that_has_ended_elsewhere_is_an_overrun(self) -> None:
+        world = clash(
+            [grant("L", 100, starts=0), reserve("a", 80, job="train")], [release("a")], [usage("train", 10, 20, 50)]
+        )
+        assert told(world.the_report()) == ("lease", "overrun", 50, 0, (LotShare("L", 0, -50),))
+        assert postings_of(world) == {"held/a": 50, "lot/L": -50}
+
+    def test_usage_that_had_not_heard_of_its_reservation_is_captured_from_it(self) -> None:
+        world = clash([grant("L", 100, starts=0)], [reserve("a", 80, job="train")], [usage("train", 10, 20, 50)])
+        assert told(world.the_report()) == ("lease", "applied", 50, 0, (LotShare("L", -50, 0),))
+        assert postings_of(world) == {"held/a": -50, "lot/L": 50}
+
+    def test_a_final_report_finds_the_reservation_released(self) -> None:
+        world = clash(
+            [grant("L", 100, starts=0), reserve("a", 80, job="train")],
+            [release("a")],
+            [usage("train", 10, 20, 50, final=True)],
+        )
+        assert told(world.the_report()) == ("lease", "overrun", 80, 0, (LotShare("L", 30, -50),))
+
+
+class TestTransfers:
+    """A transfer can lose in the giver's account, in the receiver's, or in both."""
+
+    def rich(self) -> Regions:
+        """Two tenants with 100 each, and regions that do not see each other."""
+        world = Regions("eu", "us")
+        for tenant in (TENANT, UMBRA):
+            world.do("eu", grant("L", 100), tenant=tenant)
+        world.meet()
+        world.part()
+        return world
+
+    def test_what_was_spent_elsewhere_is_owed_by_the_giver_and_the_receiver_keeps_the_gift(self) -> None:
+        world = self.rich()
+        world.do("eu", reserve("a", 80))
+        world.do("us", transfer(UMBRA, 50))
+        world.meet()
+        assert told(world.the_report()) == ("overspend", "applied", 30, 30, (LotShare("L", -50, -20),))
+        assert postings_of(world) == {"lot/L": 30, "debt": -30}
+        assert world.book("eu", UMBRA).account.available(world.now) == 150
+
+    def test_one_transfer_accepted_twice_is_a_duplicate_in_both_accounts(self) -> None:
+        world = self.rich()
+        first = world.do("eu", transfer(UMBRA, 50), key="gift").entry
+        world.do("us", transfer(UMBRA, 50), key="gift")
+        world.meet()
+        for tenant, share in ((TENANT, LotShare("L", -50, 0)), (UMBRA, LotShare(first.content.name, 50, 0))):  # type: ignore[union-attr]
+            (report,) = world.reports("us", tenant)
+            assert told(report) == ("duplicate", "duplicate", 50, 0, (share,))
+
+    def test_two_transfers_under_one_key_are_told_in_both_accounts_for_what_they_are(self) -> None:
+        world = self.rich()
+        world.do("eu", transfer(UMBRA, 50), key="gift")
+        world.do("us", transfer(UMBRA, 60), key="gift")
+        world.meet()
+        assert [report.kind for report in world.reports("us")] == ["key_mismatch", "key_mismatch"]
+
+    def test_a_transfer_whose_key_was_used_for_something_else_stands(self) -> None:
+        world = self.rich()
+        world.do("eu", reserve("a", 10), key="k")
+        world.do("us", transfer(UMBRA, 50), key="k")
+        world.meet()
+        assert world.reports("us") == []
+        assert world.book("eu").account.key_use(Key("k")).request == fingerprint(reserve("a", 10))  # type: ignore[union-attr]
+
+    def test_the_gift_revoked_elsewhere_leaves_the_receivers_spending_owed(self) -> None:
+        world = self.rich()
+        world.meet()
+        gift = world.do("eu", transfer(UMBRA, 50)).entry.content.name  # type: ignore[union-attr]
+        world.meet()
+        world.part()
+        world.do("eu", revoke(gift), tenant=UMBRA)
+        world.do("us", debit("d", 150), tenant=UMBRA)
+        world.meet()
+        report = world.the_report()
+        assert (report.kind, report.tenant, report.debt) == ("revoked", UMBRA, 50)
 
 
 class TestRefund:
@@ -242,9 +513,9 @@ class TestTheDifference:
     def test_an_effect_differs_in_its_postings_or_in_its_outcome(self) -> None:
         filed = Regions("eu").do("eu", grant("L", 100))
         same = {"issued": -100, "lot/L": 100}
-        assert not differs(filed, Effect(same, Outcome.APPLIED, None, ()))
-        assert differs(filed, Effect({"issued": -99, "lot/L": 99}, Outcome.APPLIED, None, ()))
-        assert differs(filed, Effect(same, Outcome.DUPLICATE, None, ()))
+        assert not differs(filed, Effect(same, Outcome.APPLIED, None, None, ()))
+        assert differs(filed, Effect({"issued": -99, "lot/L": 99}, Outcome.APPLIED, None, None, ()))
+        assert differs(filed, Effect(same, Outcome.DUPLICATE, None, None, ()))
 
     def test_what_was_posted_already_is_not_posted_again(self) -> None:
         canonical = {"lot/L": -20, "debt": -60, "held/b": 80}
@@ -260,20 +531,26 @@ class TestTheDifference:
         nobody = Rivals((), 0, (), False)
 
         def name(*compensations: dict[str, int]) -> Kind:
-            return classify(filed, filed.entry.postings, Outcome.APPLIED, nobody, compensations)
+            return classify(filed, Canonical(filed.postings, Outcome.APPLIED, None, 0), nobody, compensations)
 
         assert name({"lot/L": 10, "debt": -10}, {"lot/L": -10, "debt": 10}) is Kind.OVERSPEND
         assert name({"lot/L": 80, "held/a": -80}, {"lot/L": -80, "held/a": 80}) is Kind.DUPLICATE
         assert name({"lot/L": 10, "lot/M": -10}, {"lot/L": -10, "lot/M": 10}) is Kind.REALLOCATED
 
+    def test_one_that_only_repaid_less_for_a_while_had_overspent_nothing(self) -> None:
+        filed = Regions("eu").do("eu", grant("L", 100))
+        canonical = Canonical(filed.postings, Outcome.APPLIED, None, 0)
+        nobody = Rivals((), 0, (), False)
+        assert classify(filed, canonical, nobody, [{"lot/L": 10, "debt": -10}]) is Kind.REALLOCATED
+
     def test_a_revoked_lot_is_to_blame_only_if_less_comes_from_it(self) -> None:
         world = Regions("eu")
         world.do("eu", grant("L", 100))
         filed = world.do("eu", reserve("a", 80))
-        canonical = {"lot/L": -50, "debt": -30, "held/a": 80}
+        short = Canonical({"lot/L": -50, "debt": -30, "held/a": 80}, Outcome.APPLIED, ClaimId("a"), 30)
 
         def blamed(*lots: str) -> Kind:
-            return classify(filed, canonical, Outcome.APPLIED, Rivals((), 1, tuple(map(LotId, lots)), False), ())
+            return classify(filed, short, Rivals((), 1, tuple(map(LotId, lots)), False), ())
 
         assert blamed("M", "L") is Kind.REVOKED
         assert blamed("M") is Kind.OVERSPEND

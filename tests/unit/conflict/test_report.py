@@ -1,11 +1,34 @@
 """The life of a conflict, as every region tells it: detected, compensated, repaid, or cleared."""
 
+import msgspec
 import pytest
 
-from conflict.report import Party, State, loser_in, report_id
+from conflict.detect import Kind
+from conflict.report import Party, State, claim_of, kind_of, loser_in, party, report_id
+from ledger.command import Command, OnShortage
 from ledger.ids import ClaimId, Position
+from ledger.posting import Outcome
 from replication.clock import Dot
-from tests.regions import END, HOUR_MS, Regions, capture, clash, grant, refund, release, renew, reserve
+from replication.filed import legs_of
+from tests.regions import (
+    END,
+    HOUR_MS,
+    UMBRA,
+    VOID_IF_SHORT,
+    Regions,
+    capture,
+    clash,
+    debit,
+    grant,
+    heartbeat,
+    refund,
+    release,
+    renew,
+    reserve,
+    revoke,
+    transfer,
+    usage,
+)
 from tests.world import TENANT
 
 
@@ -40,6 +63,45 @@ class TestItsLife:
         report = world.the_report()
         assert (report.state, report.debt) == ("repaid", 60)
         assert world.posted("us") == {"issued": -160, "held/a": 80, "held/b": 80}
+
+    def test_it_is_repaid_by_credit_that_another_tenant_gives(self) -> None:
+        world = overspend()
+        world.put_right()
+        world.do("eu", grant("L", 100), tenant=UMBRA)
+        world.do("eu", transfer(TENANT, 60), tenant=UMBRA)
+        world.put_right()
+        assert world.the_report().state is State.REPAID
+
+    def test_usage_is_repaid_when_the_claim_that_it_was_charged_to_owes_nothing_whatever_is_the_jobs_by_then(
+        self,
+    ) -> None:
+        world = Regions("ap", "eu", "us")
+        world.do("eu", grant("L", 100, starts=0))
+        world.do("eu", reserve("a", 10, job="train"))
+        world.do("eu", VOID_IF_SHORT)
+        world.meet()
+        world.part()
+        world.do("eu", debit("d", 90))
+        world.do("us", usage("train", 10, 20, 40))
+        world.do("ap", reserve("b", 20, job="train"))
+        world.put_right()
+        void, short = world.reports("us")
+        assert (void.kind, void.debt) == ("revoked", 0)
+        assert (short.kind, short.debt, short.state) == ("overspend", 30, "compensated")
+        world.exchange(3_000)
+        assert world.book("us").timeline.first_place is None
+        assert world.reports("us") == world.reports("ap") == [void, short], "also from the rows"
+        world.do("eu", grant("M", 30))
+        world.put_right()
+        assert world.reports("us")[1].state is State.REPAID
+
+    def test_what_a_duplicate_grant_had_repaid_is_owed_until_the_tenant_owes_nothing(self) -> None:
+        world = clash([grant("L", 10), debit("a", 70, OnShortage.DEBT)], [grant("M", 5)], [grant("M", 40)])
+        world.put_right()
+        assert (world.the_report().debt, world.the_report().state) == (40, "compensated")
+        world.do("eu", grant("N", 55))
+        world.put_right()
+        assert world.the_report().state is State.REPAID
 
     def test_it_is_repaid_when_the_reservation_has_been_released(self) -> None:
         world = overspend()
@@ -195,6 +257,71 @@ class TestWhatItTells:
         assert (claim.debt, claim.held) == (0, (("L", 20), ("M", 60)))
 
 
+def gift_twice() -> Regions:
+    """One transfer, accepted in two regions that did not see each other."""
+    world = Regions("eu", "us")
+    for tenant in (TENANT, UMBRA):
+        world.do("eu", grant("L", 100), tenant=tenant)
+    world.meet()
+    world.part()
+    for name in world.names:
+        world.do(name, transfer(UMBRA, 50), key="gift")
+    world.meet()
+    return world
+
+
+class TestATransfer:
+    """It stands in two books, and can lose in both."""
+
+    def test_what_the_receiver_lost_has_a_name_of_its_own(self) -> None:
+        world = gift_twice()
+        received, given = world.reports("us")
+        assert (given.id, given.tenant) == ("us.b2.1.duplicate", TENANT)
+        assert (received.id, received.tenant) == ("us.b2.1.duplicate.received", UMBRA)
+        for report in (received, given):
+            for name in world.names:
+                assert world.region(name).report(report.id, world.now) == report
+
+    def test_both_tell_the_same_operation(self) -> None:
+        received, given = gift_twice().reports("us")
+        assert (received.loser.kind, received.loser.amount, received.loser.key) == ("transfer", 50, "gift")
+        assert received.loser.claim is None, "in the receiver's book it is a lot"
+        assert given.loser.claim == received.lots[0].lot
+        assert [rival.kind for rival in received.rivals] == [rival.kind for rival in given.rivals] == ["transfer"]
+
+    def test_what_the_giver_recorded_is_not_what_the_receiver_did(self) -> None:
+        world = Regions("eu")
+        for tenant in (TENANT, UMBRA):
+            world.do("eu", grant("L", 100), tenant=tenant)
+        filed = world.do("eu", transfer(UMBRA, 5))
+        entry = msgspec.structs.replace(filed.entry, outcome=Outcome.CLOSED)
+        legs = legs_of(msgspec.structs.replace(filed, entry=entry))
+        assert [party(leg).outcome for leg in legs] == ["closed", "applied"]
+
+    def test_each_is_found_among_the_conflicts_of_its_own_tenant(self) -> None:
+        world = gift_twice()
+        received, given = world.reports("us")
+        for settle in (world.meet, world.put_right, lambda: world.exchange(3_000)):
+            settle()
+            assert [report.id for report in world.reports("us", TENANT)] == [given.id]
+            assert [report.id for report in world.reports("eu", UMBRA)] == [received.id]
+
+    def test_one_that_lost_in_one_account_has_no_report_of_the_other(self) -> None:
+        world = Regions("eu", "us")
+        for tenant in (TENANT, UMBRA):
+            world.do("eu", grant("L", 100), tenant=tenant)
+        world.meet()
+        world.part()
+        world.do("eu", debit("d", 80))
+        world.do("us", transfer(UMBRA, 50))
+        world.meet()
+        assert world.the_report().id == "us.b2.1.overspend"
+        region = world.region("eu")
+        assert region.report("us.b2.1.overspend.received", world.now) is None
+        assert region.report("us.b2.1.duplicate.received", world.now) is None
+        assert region.report("eu.b1.3.overspend.received", world.now) is None, "a debit is received by nobody"
+
+
 class TestItsName:
     def test_it_is_the_losers_dot_and_the_kind(self) -> None:
         report = overspend().the_report()
@@ -202,6 +329,63 @@ class TestItsName:
         assert report_id(place, report.kind) == "us-east.0abc.12.overspend"
         assert loser_in("us-east.0abc.12.overspend") == (Dot("us-east/0abc", 12), False)
 
-    @pytest.mark.parametrize("name", ["", "us", "us.b.1", "us.b.1.x.y", "us.b.-1.x", "us.b.x.x", f"us.b.{'9' * 17}.x"])
+    def test_in_the_receivers_account_it_says_so(self) -> None:
+        place = Position(7, "us-east", "0abc", 12)
+        assert report_id(place, Kind.DUPLICATE, is_receipt=True) == "us-east.0abc.12.duplicate.received"
+        assert loser_in("us-east.0abc.12.duplicate.received") == (Dot("us-east/0abc", 12), True)
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "", "us", "us.b.1", "us.b.1.x.y", "us.b.-1.x", "us.b.x.x", f"us.b.{'9' * 17}.x", ".received",
+            "us.b.1.received", "us.b.1.x.received.received",
+        ],
+    )  # fmt: skip
     def test_anything_else_names_nothing(self, name: str) -> None:
         assert loser_in(name) is None
+
+
+class TestWhoseClaim:
+    @pytest.mark.parametrize(
+        ("command", "kind", "claim"),
+        [
+            (reserve("b", 5), "hold", "b"),
+            (debit("b", 5), "debit", "b"),
+            (capture("a", 5), "capture", "a"),
+            (release("a"), "release", "a"),
+            (renew("a", HOUR_MS), "renew", "a"),
+            (refund("d", 5), "refund", "d"),
+            (usage("train", 10, 20, 5, claim="a"), "usage", "a"),
+            (usage("train", 10, 20, 5), "usage", "a"),
+            (usage("stray", 10, 20, 5), "usage", None),
+            (heartbeat("train", claim="a"), "heartbeat", "a"),
+            (heartbeat("train"), "heartbeat", "a"),
+            (heartbeat("stray"), "heartbeat", None),
+            (grant("M", 5), "grant", None),
+            (revoke("L"), "revoke", None),
+            (VOID_IF_SHORT, "policy", None),
+        ],
+    )
+    def test_an_entry_names_the_claim_that_it_was_said_to_be_about(
+        self, command: Command, kind: str, claim: str | None
+    ) -> None:
+        world = Regions("eu")
+        for earlier in (grant("L", 100, starts=0), reserve("a", 10, job="train"), debit("d", 10)):
+            world.do("eu", earlier)
+        filed = world.do("eu", command)
+        assert (kind_of(filed), claim_of(filed)) == (kind, claim)
+
+    def test_a_transfer_names_one_in_the_givers_book_only(self) -> None:
+        world = Regions("eu")
+        for tenant in (TENANT, UMBRA):
+            world.do("eu", grant("L", 100), tenant=tenant)
+        given, received = legs_of(world.do("eu", transfer(UMBRA, 5)))
+        assert claim_of(given) == given.entry.content.name  # type: ignore[union-attr]
+        assert claim_of(received) is None
+        assert kind_of(given) == kind_of(received) == "transfer"
+
+    def test_a_compensation_names_none(self) -> None:
+        world = overspend()
+        world.put_right()
+        compensation = world.book("us").entries(world.book("us").entries(Position(-1, "", "", 0), 3)[-1].position, 1)[0]
+        assert (kind_of(compensation), claim_of(compensation)) == ("compensation", None)

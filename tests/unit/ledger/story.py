@@ -3,8 +3,26 @@
 from ledger.account import Account
 from ledger.cells import Effect, Past
 from ledger.claim import Claim
-from ledger.ids import ClaimId, JobId, Key, LotId, Position
-from ledger.operation import Capture, Debit, Expire, Grant, Hold, Lapse, Operation, Refund, Release, Renew, Revoke
+from ledger.ids import ClaimId, JobId, Key, LotId, Position, TenantId
+from ledger.job import Job
+from ledger.operation import (
+    Capture,
+    Debit,
+    Expire,
+    Grant,
+    Heartbeat,
+    Hold,
+    Lapse,
+    OnOverspend,
+    Operation,
+    Policy,
+    Refund,
+    Release,
+    Renew,
+    Revoke,
+    Transfer,
+    Usage,
+)
 from ledger.posting import HELD_PREFIX, LOT_PREFIX
 from ledger.rules import Rules
 
@@ -20,7 +38,7 @@ def grant(lot: str, amount: int, until: int = 1000, starts: int = 0, priority: i
 
 
 def hold(claim: str, amount: int, lease: int = 500, job: str | None = None) -> Hold:
-    """A reservation."""
+    """A reservation, for a job if one is named."""
     return Hold(ClaimId(claim), amount, lease, None if job is None else JobId(job))
 
 
@@ -64,11 +82,30 @@ def expire(lot: str) -> Expire:
     return Expire(LotId(lot))
 
 
+def transfer(name: str, amount: int, until: int = 1000, to: str = "umbra") -> Transfer:
+    """Credit given to another tenant."""
+    return Transfer(name, TenantId(to), amount, 0, until, 0)
+
+
+def heartbeat(job: str, at: int, lease: int = 0, claim: str | None = None, started: bool = False) -> Heartbeat:
+    """A job's sign of life."""
+    return Heartbeat(JobId(job), None if claim is None else ClaimId(claim), at, lease, started)
+
+
+def usage(job: str, start: int, end: int, amount: int, claim: str | None = None, final: bool = False) -> Usage:
+    """A job ran, and what that costs."""
+    return Usage(JobId(job), None if claim is None else ClaimId(claim), start, end, amount, final)
+
+
+VOID = Policy(OnOverspend.REVOKE)
+"""The rule by which a hold that falls short is void."""
+
+
 class Story:
     """A tenant to whom one thing happens after another."""
 
-    def __init__(self, past: Past | None = None) -> None:
-        self.account = Account(Rules(), past)
+    def __init__(self, past: Past | None = None, rules: Rules | None = None) -> None:
+        self.account = Account(rules or Rules(), past)
         self.seq = 0
 
     def do(self, at: int, operation: Operation, key: str | None = None, request: str | None = None) -> Effect:
@@ -81,6 +118,12 @@ class Story:
         claim = self.account.claim(ClaimId(name))
         assert claim is not None
         return claim
+
+    def job(self, name: str) -> Job:
+        """A job that must be known."""
+        job = self.account.job(JobId(name))
+        assert job is not None
+        return job
 
     @property
     def books(self) -> dict[str, int]:

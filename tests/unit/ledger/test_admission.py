@@ -1,15 +1,17 @@
 """What a node accepts and as which operation; what it refuses, with the reason and the fields that programs read."""
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import pytest
 
-from ledger.admission import admit
-from ledger.amount import MAX_AMOUNT, MAX_TOTAL
+from ledger.admission import admit, admit_transfer
+from ledger.amount import MAX_AMOUNT, MAX_OPEN_LOTS, MAX_TOTAL
 from ledger.command import (
     CaptureUsage,
     Command,
     DebitUsage,
+    Estimate,
     GrantCredit,
     OnShortage,
     RefundUsage,
@@ -17,17 +19,53 @@ from ledger.command import (
     RenewLease,
     Reserve,
     RevokeLot,
+    SetPolicy,
+    TransferCredit,
     derived_id,
 )
-from ledger.ids import ClaimId, JobId, Key, LotId, TenantId
-from ledger.operation import Capture, Debit, Grant, Hold, Operation, Refund, Release, Renew, Revoke
-from ledger.posting import ISSUED, USED
+from ledger.ids import ClaimId, JobId, Key, LotId, TenantId, transfer_name
+from ledger.operation import (
+    Capture,
+    Debit,
+    Grant,
+    Hold,
+    OnOverspend,
+    Operation,
+    Policy,
+    Refund,
+    Release,
+    Renew,
+    Revoke,
+    Transfer,
+)
+from ledger.posting import ISSUED, TRANSFERRED, USED
+from ledger.pricing import HOUR_MS, RateCard, Rates, Work
 from ledger.refusal import Limits, Reason, Refusal, Terms
-from tests.unit.ledger.story import Story, capture, debit, expire, grant, hold, lapse, release, revoke
+from tests.unit.ledger.story import (
+    VOID,
+    Story,
+    capture,
+    debit,
+    expire,
+    grant,
+    hold,
+    lapse,
+    release,
+    revoke,
+    transfer,
+    usage,
+)
 
-ACME, KEY = TenantId("acme"), Key("k")
+ACME, UMBRA, KEY = TenantId("acme"), TenantId("umbra"), Key("k")
 DERIVED = derived_id(ACME, KEY)
-TERMS = Terms(Limits(max_lease_ms=1_000, max_ahead_ms=50))
+NAME = transfer_name(ACME, UMBRA, KEY)
+CARD = RateCard(
+    [
+        Rates(0, {"a100": Fraction(36), "spare": Fraction(0)}),
+        Rates(HOUR_MS, {"a100": Fraction(72)}, {"high": Fraction(2)}),
+    ]
+)
+TERMS = Terms(Limits(max_lease_ms=1_000, max_ahead_ms=50, max_late_ms=2_000), CARD)
 C, D, L = ClaimId("c"), ClaimId("d"), LotId("L")
 
 
@@ -80,9 +118,28 @@ class TestGrant:
         assert invalid_field(desk.refusal(GrantCredit(50, 100, starts_at=0))) == "expires_at"
         assert isinstance(desk.ask(GrantCredit(50, 101, starts_at=0)), Grant)
 
+    def test_a_lot_may_have_started_only_as_long_ago_as_usage_may_lie_back(self, desk: Desk) -> None:
+        assert isinstance(desk.ask(GrantCredit(50, 9_000, starts_at=1_000), now=3_000), Grant)
+        answer = desk.refusal(GrantCredit(50, 9_000, starts_at=999), now=3_000)
+        assert answer.fields == {"field": "starts_at", "rule": "lies 2001 ms in the past; at most 2000 are taken"}
+
+    def test_a_lot_under_a_name_from_a_key_that_was_forgotten_needs_a_new_key(self, desk: Desk) -> None:
+        desk.story.do(13, grant(DERIVED, 5))
+        answer = desk.refusal(GrantCredit(50, 900))
+        assert (answer.reason, answer.fields) == (Reason.ALREADY_EXISTS, {"lot": DERIVED})
+        assert answer.detail == "the lot was made long ago, under this key; take a new key"
+
+    def test_a_tenant_has_only_so_many_open_lots(self, desk: Desk) -> None:
+        for number in range(MAX_OPEN_LOTS - 1):
+            desk.story.do(20, grant(f"M{number}", 1))
+        assert invalid_field(desk.refusal(GrantCredit(1, 900))) == "lot"
+        desk.story.do(21, revoke("M0"))
+        assert isinstance(desk.ask(GrantCredit(1, 900)), Grant)
+
     def test_a_lot_that_exists_is_not_given_again(self, desk: Desk) -> None:
         answer = desk.refusal(GrantCredit(50, 900, lot=L))
         assert (answer.reason, answer.fields) == (Reason.ALREADY_EXISTS, {"lot": "L"})
+        assert answer.detail == "the lot exists already, under another key"
 
     def test_what_a_tenant_was_given_stays_within_the_largest_total(self, desk: Desk) -> None:
         desk.story.account.totals[ISSUED] = -(MAX_TOTAL - 50)
@@ -133,6 +190,31 @@ class TestReserve:
         assert isinstance(desk.ask(Reserve(1, 1_000)), Hold)
         assert invalid_field(desk.refusal(Reserve(1, 1_001))) == "lease_ms"
 
+    def test_one_whose_name_comes_from_a_key_that_was_forgotten_needs_a_new_key(self, desk: Desk) -> None:
+        desk.story.do(13, hold(DERIVED, 5))
+        answer = desk.refusal(Reserve(1, 500))
+        assert answer.reason is Reason.ALREADY_EXISTS
+        assert answer.detail == "the reservation was made long ago, under this key; take a new key"
+
+    def test_work_is_priced_from_now_on(self, desk: Desk) -> None:
+        work = Work("a100", 2)
+        assert desk.ask(Reserve(Estimate(work, 1_500), 500)) == Hold(ClaimId(DERIVED), 30, 600, None)
+        assert desk.refusal(Reserve(Estimate(work, 1_501), 500)).fields["requested"] == 31
+
+    def test_work_that_spans_a_change_of_rates_pays_each_part_at_its_own(self, desk: Desk) -> None:
+        desk.story.do(20, grant("M", 1_000, until=2 * HOUR_MS))
+        operation = desk.ask(Reserve(Estimate(Work("a100", 1), 1_000), 500), now=HOUR_MS - 500_000)
+        assert isinstance(operation, Hold)
+        assert operation.amount == 5 + 10
+
+    def test_work_without_a_price_is_refused_by_field(self, desk: Desk) -> None:
+        assert invalid_field(desk.refusal(Reserve(Estimate(Work("abacus", 1), 1), 500))) == "gpu_type"
+        assert invalid_field(desk.refusal(Reserve(Estimate(Work("a100", 1, "high"), 1), 500))) == "priority"
+        assert invalid_field(desk.refusal(Reserve(Estimate(Work("a100", MAX_AMOUNT), 3_600), 500))) == "gpus"
+
+    def test_for_work_that_costs_nothing_there_is_nothing_to_reserve(self, desk: Desk) -> None:
+        assert invalid_field(desk.refusal(Reserve(Estimate(Work("spare", 8), 60), 500))) == "estimate"
+
     def test_a_refusal_leaves_nothing_behind_and_is_judged_afresh(self, desk: Desk) -> None:
         before = desk.story.books
         assert isinstance(desk.ask(Reserve(50, 500)), Refusal)
@@ -176,6 +258,16 @@ class TestCapture:
         assert desk.ask(CaptureUsage(C, 20, at=150)) == Capture(C, 20, 150, False)
         assert invalid_field(desk.refusal(CaptureUsage(C, 20, at=151))) == "at"
 
+    def test_usage_may_be_late_and_no_later(self, desk: Desk) -> None:
+        assert desk.ask(CaptureUsage(C, 20, at=500), now=2_500) == Capture(C, 20, 500, False)
+        answer = desk.refusal(CaptureUsage(C, 20, at=499), now=2_500)
+        assert answer.fields == {"field": "at", "rule": "lies 2001 ms in the past; at most 2000 are taken"}
+
+    def test_usage_of_a_void_reservation_is_taken(self, desk: Desk) -> None:
+        desk.story.do(20, VOID)
+        desk.story.do(21, hold("e", 90))
+        assert desk.ask(CaptureUsage(ClaimId("e"), 20)) == Capture(ClaimId("e"), 20, 100, False)
+
     def test_what_a_tenant_used_stays_within_the_largest_total(self, desk: Desk) -> None:
         desk.story.account.totals[USED] = MAX_TOTAL - 50
         assert isinstance(desk.ask(CaptureUsage(C, 50)), Capture)
@@ -193,8 +285,9 @@ class TestRelease:
         assert answer.fields == {"reservation": "c", "state": "closed", "captured": 20}
 
 
-@pytest.mark.parametrize("name", ["nobody", "d"])
+@pytest.mark.parametrize("name", ["nobody", "d", NAME])
 def test_only_reservations_are_renewed_captured_and_released(desk: Desk, name: str) -> None:
+    desk.story.do(13, transfer(NAME, 5))
     claim = ClaimId(name)
     for command in (RenewLease(claim, 500), CaptureUsage(claim, 1), ReleaseHold(claim)):
         answer = desk.refusal(command)
@@ -243,9 +336,16 @@ class TestDebit:
         for taken in (C, D):
             answer = desk.refusal(DebitUsage(1, debit=taken))
             assert (answer.reason, answer.fields) == (Reason.ALREADY_EXISTS, {"debit": taken})
+            assert answer.detail == "the debit exists already, under another key"
 
-    def test_usage_in_the_future_is_refused(self, desk: Desk) -> None:
+    def test_one_whose_name_comes_from_a_key_that_was_forgotten_needs_a_new_key(self, desk: Desk) -> None:
+        desk.story.do(13, debit(DERIVED, 5, at=13))
+        answer = desk.refusal(DebitUsage(1))
+        assert answer.detail == "the debit was made long ago, under this key; take a new key"
+
+    def test_usage_in_the_future_or_too_late_is_refused(self, desk: Desk) -> None:
         assert invalid_field(desk.refusal(DebitUsage(1, at=151))) == "at"
+        assert invalid_field(desk.refusal(DebitUsage(1, at=999), now=3_000)) == "at"
 
     def test_what_a_tenant_used_stays_within_the_largest_total(self, desk: Desk) -> None:
         desk.story.account.totals[USED] = MAX_TOTAL - 50
@@ -270,8 +370,19 @@ class TestRefund:
         answer = desk.refusal(RefundUsage(ClaimId("nobody"), 1))
         assert (answer.reason, answer.fields) == (Reason.NOT_FOUND, {"claim": "nobody"})
 
-    def test_a_refund_in_the_future_is_refused(self, desk: Desk) -> None:
+    def test_a_refund_in_the_future_or_too_late_is_refused(self, desk: Desk) -> None:
         assert invalid_field(desk.refusal(RefundUsage(D, 1, at=151))) == "at"
+        assert invalid_field(desk.refusal(RefundUsage(D, 1, at=999), now=3_000)) == "at"
+
+    def test_usage_without_a_reservation_can_be_refunded(self, desk: Desk) -> None:
+        desk.story.do(20, usage("train", 0, 10, 25))
+        (own,) = (claim for claim in desk.story.account.claims if claim.startswith("~"))
+        assert desk.ask(RefundUsage(own, 25)) == Refund(own, 25, 100)
+
+    def test_a_transfer_is_not_refunded(self, desk: Desk) -> None:
+        desk.story.do(20, transfer(NAME, 5))
+        answer = desk.refusal(RefundUsage(ClaimId(NAME), 5))
+        assert (answer.reason, answer.fields) == (Reason.NOT_FOUND, {"claim": NAME})
 
 
 class TestRevoke:
@@ -287,3 +398,168 @@ class TestRevoke:
     def test_an_unknown_lot_cannot(self, desk: Desk) -> None:
         answer = desk.refusal(RevokeLot(LotId("nobody")))
         assert (answer.reason, answer.fields) == (Reason.NOT_FOUND, {"lot": "nobody"})
+
+
+class TestPolicy:
+    def test_a_policy_is_taken_as_it_is(self, desk: Desk) -> None:
+        command = SetPolicy(OnOverspend.REVOKE, max_held=5, debt_limit=7)
+        assert desk.ask(command) == Policy(OnOverspend.REVOKE, max_held=5, debt_limit=7)
+        assert desk.ask(SetPolicy()) == Policy()
+
+    def test_no_more_is_held_than_it_allows(self, desk: Desk) -> None:
+        desk.story.do(20, Policy(max_held=80))
+        assert isinstance(desk.ask(Reserve(20, 500)), Hold)
+        answer = desk.refusal(Reserve(21, 500))
+        assert (answer.reason, answer.fields) == (Reason.HELD_LIMIT, {"requested": 21, "held": 60, "max_held": 80})
+        assert answer.detail == "21 asked, 60 held already, and the tenant's policy allows 80"
+
+    def test_a_limit_of_nothing_holds_too(self, desk: Desk) -> None:
+        desk.story.do(20, release("c"))
+        desk.story.do(21, Policy(max_held=0))
+        assert desk.refusal(Reserve(1, 500)).reason is Reason.HELD_LIMIT
+
+    def test_the_limit_comes_before_the_credit(self, desk: Desk) -> None:
+        desk.story.do(20, Policy(max_held=80))
+        assert desk.refusal(Reserve(500, 500)).reason is Reason.HELD_LIMIT
+
+    def test_no_debit_brings_more_debt_than_it_allows(self, desk: Desk) -> None:
+        desk.story.do(20, Policy(debt_limit=15))
+        assert isinstance(desk.ask(DebitUsage(45, on_shortage=OnShortage.DEBT)), Debit)
+        answer = desk.refusal(DebitUsage(46, on_shortage=OnShortage.DEBT))
+        assert (answer.reason, answer.fields) == (
+            Reason.DEBT_LIMIT, {"requested": 46, "available": 30, "debt_limit": 15},
+        )  # fmt: skip
+        assert answer.detail == "46 asked, 30 available: 16 would be owed, and the policy allows 15"
+
+    def test_what_is_owed_already_counts(self, desk: Desk) -> None:
+        desk.story.do(20, Policy(debt_limit=15))
+        desk.story.do(21, debit("e", 40, at=21))
+        assert isinstance(desk.ask(DebitUsage(5, on_shortage=OnShortage.DEBT)), Debit)
+        assert desk.refusal(DebitUsage(6, on_shortage=OnShortage.DEBT)).reason is Reason.DEBT_LIMIT
+
+    def test_a_limit_of_nothing_leaves_what_credit_covers(self, desk: Desk) -> None:
+        desk.story.do(20, Policy(debt_limit=0))
+        assert isinstance(desk.ask(DebitUsage(30, on_shortage=OnShortage.DEBT)), Debit)
+        assert desk.refusal(DebitUsage(31, on_shortage=OnShortage.DEBT)).reason is Reason.DEBT_LIMIT
+
+    def test_a_client_that_wants_no_debt_is_told_of_the_credit(self, desk: Desk) -> None:
+        desk.story.do(20, Policy(debt_limit=0))
+        assert desk.refusal(DebitUsage(31)).reason is Reason.INSUFFICIENT_CREDIT
+
+    def test_usage_that_has_happened_is_taken_whatever_it_says(self, desk: Desk) -> None:
+        desk.story.do(20, Policy(max_held=0, debt_limit=0))
+        assert isinstance(desk.ask(CaptureUsage(C, 500)), Capture)
+
+
+class TestTransfer:
+    """Judged by both accounts: the giver's credit, and what the receiver has room for."""
+
+    @dataclass
+    class Desk:
+        """A giver with 100 until 500 ms and 100 until 900, a receiver with nothing."""
+
+        giver: Story = field(default_factory=Story)
+        receiver: Story = field(default_factory=Story)
+
+        def ask(self, command: TransferCredit, now: int = 100) -> Transfer | Refusal:
+            return admit_transfer(self.giver.account, self.receiver.account, ACME, command, KEY, now, "eu")
+
+        def refusal(self, command: TransferCredit, now: int = 100) -> Refusal:
+            answer = self.ask(command, now)
+            assert isinstance(answer, Refusal)
+            return answer
+
+    @pytest.fixture
+    def two(self) -> Desk:
+        two = TestTransfer.Desk()
+        two.giver.do(10, grant("soon", 100, until=500))
+        two.giver.do(11, grant("late", 100, until=900))
+        return two
+
+    def test_it_is_called_in_both_accounts_by_what_it_is(self, two: Desk) -> None:
+        command = TransferCredit(UMBRA, 30, expires_at=900, priority=2)
+        assert two.ask(command) == Transfer(NAME, UMBRA, 30, 100, 900, 2)
+        assert len({transfer_name(ACME, UMBRA, KEY), transfer_name(UMBRA, ACME, KEY), DERIVED}) == 3
+
+    def test_it_lasts_as_long_as_the_first_lot_to_expire_of_those_that_pay(self, two: Desk) -> None:
+        assert two.ask(TransferCredit(UMBRA, 100)) == Transfer(NAME, UMBRA, 100, 100, 500, 0)
+        assert two.ask(TransferCredit(UMBRA, 101)) == Transfer(NAME, UMBRA, 101, 100, 500, 0)
+        two.giver.do(12, debit("d", 100, at=12))
+        assert two.ask(TransferCredit(UMBRA, 100)) == Transfer(NAME, UMBRA, 100, 100, 900, 0)
+
+    def test_which_is_not_always_the_first_in_spending_order(self, two: Desk) -> None:
+        two.giver.do(12, grant("first", 10, until=700, priority=-1))
+        assert two.ask(TransferCredit(UMBRA, 10)) == Transfer(NAME, UMBRA, 10, 100, 700, 0)
+        assert two.ask(TransferCredit(UMBRA, 11)) == Transfer(NAME, UMBRA, 11, 100, 500, 0)
+
+    def test_what_it_says_is_what_pays(self, two: Desk) -> None:
+        for amount, paid in ((100, {"lot/soon": -100}), (150, {"lot/soon": -100, "lot/late": -50})):
+            operation = two.ask(TransferCredit(UMBRA, amount))
+            assert isinstance(operation, Transfer)
+            effect = two.giver.do(100, operation)
+            assert effect.postings == {**paid, "transferred": amount}
+            two.giver.account.undo(effect)
+
+    def test_only_lots_that_last_count(self, two: Desk) -> None:
+        assert isinstance(two.ask(TransferCredit(UMBRA, 200, expires_at=500)), Transfer)
+        answer = two.refusal(TransferCredit(UMBRA, 101, expires_at=501))
+        assert answer.reason is Reason.INSUFFICIENT_CREDIT
+        assert answer.fields == {"requested": 101, "available": 100, "debt": 0, "held": 0, "next_start": None}
+
+    def test_more_than_is_available_is_refused(self, two: Desk) -> None:
+        answer = two.refusal(TransferCredit(UMBRA, 201))
+        assert (answer.reason, answer.fields["available"]) == (Reason.INSUFFICIENT_CREDIT, 200)
+
+    def test_what_is_owed_is_not_given_away(self, two: Desk) -> None:
+        two.giver.do(12, debit("d", 250, at=12))
+        two.giver.do(13, grant("new", 100, starts=90, until=900))
+        assert isinstance(two.ask(TransferCredit(UMBRA, 50)), Transfer)
+        assert two.refusal(TransferCredit(UMBRA, 51)).fields["available"] == 50
+
+    def test_what_repays_it_need_not_last_and_does_not_say_how_long_the_gift_does(self, two: Desk) -> None:
+        two.giver.do(12, debit("d", 250, at=12))
+        two.giver.do(13, grant("first", 60, starts=90, until=500))
+        two.giver.do(14, grant("then", 60, starts=90, until=900))
+        assert two.ask(TransferCredit(UMBRA, 60, expires_at=900)) == Transfer(NAME, UMBRA, 60, 100, 900, 0)
+        assert two.refusal(TransferCredit(UMBRA, 61, expires_at=900)).fields["available"] == 60
+        assert two.ask(TransferCredit(UMBRA, 11)) == Transfer(NAME, UMBRA, 11, 100, 500, 0)
+        two.giver.do(15, debit("e", 10, at=15))
+        assert two.ask(TransferCredit(UMBRA, 60)) == Transfer(NAME, UMBRA, 60, 100, 900, 0)
+
+    def test_a_gift_must_last_for_some_time(self, two: Desk) -> None:
+        assert isinstance(two.ask(TransferCredit(UMBRA, 1, expires_at=101)), Transfer)
+        assert invalid_field(two.refusal(TransferCredit(UMBRA, 1, expires_at=100))) == "expires_at"
+
+    def test_one_that_was_made_long_ago_needs_a_new_key(self, two: Desk) -> None:
+        two.giver.do(12, transfer(NAME, 5))
+        answer = two.refusal(TransferCredit(UMBRA, 5))
+        assert (answer.reason, answer.fields) == (Reason.ALREADY_EXISTS, {"transfer": NAME})
+        assert answer.detail == "the transfer was made long ago, under this key; take a new key"
+
+    def test_also_when_only_the_receiver_has_it(self, two: Desk) -> None:
+        two.receiver.do(12, transfer(NAME, 5).grant)
+        assert two.refusal(TransferCredit(UMBRA, 5)).reason is Reason.ALREADY_EXISTS
+
+    def test_the_receiver_has_only_so_many_open_lots(self, two: Desk) -> None:
+        for number in range(MAX_OPEN_LOTS):
+            two.receiver.do(20, grant(f"M{number}", 1))
+        assert invalid_field(two.refusal(TransferCredit(UMBRA, 5))) == "lot"
+
+    def test_what_the_receiver_was_given_stays_within_the_largest_total(self, two: Desk) -> None:
+        two.receiver.account.totals[ISSUED] = -(MAX_TOTAL - 50)
+        assert isinstance(two.ask(TransferCredit(UMBRA, 50)), Transfer)
+        assert invalid_field(two.refusal(TransferCredit(UMBRA, 51))) == "amount"
+
+    def test_what_the_giver_gave_away_stays_within_the_largest_total(self, two: Desk) -> None:
+        two.giver.account.totals[TRANSFERRED] = MAX_TOTAL - 50
+        assert isinstance(two.ask(TransferCredit(UMBRA, 50)), Transfer)
+        assert invalid_field(two.refusal(TransferCredit(UMBRA, 51))) == "amount"
+
+    def test_neither_account_is_changed_by_being_asked(self, two: Desk) -> None:
+        before = two.giver.books, two.receiver.books
+        two.ask(TransferCredit(UMBRA, 50))
+        assert (two.giver.books, two.receiver.books) == before
+
+    def test_the_givers_policy_limits_what_is_held_and_not_what_is_given(self, two: Desk) -> None:
+        two.giver.do(12, Policy(OnOverspend.REVOKE, max_held=0, debt_limit=0))
+        assert isinstance(two.ask(TransferCredit(UMBRA, 50)), Transfer)

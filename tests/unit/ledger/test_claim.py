@@ -74,6 +74,9 @@ def test_a_claim_has_ended_when_it_neither_holds_nor_owes() -> None:
     assert not claim(used_debt=1, state=ClaimState.CLOSED).is_ended
     assert claim(used=funding(("A", 30)), state=ClaimState.CLOSED).is_ended
     assert claim(used=funding(("A", 30)), state=ClaimState.LAPSED).is_ended
+    assert claim(state=ClaimState.REVOKED).is_ended
+    assert claim(used=funding(("A", 30)), state=ClaimState.TRANSFERRED).is_ended
+    assert not claim(used_debt=1, state=ClaimState.TRANSFERRED).is_ended
 
 
 def test_a_view_shows_both_sides_as_one_funding() -> None:

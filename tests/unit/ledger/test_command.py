@@ -14,12 +14,17 @@ from ledger.command import (
     RefundUsage,
     ReleaseHold,
     RenewLease,
+    ReportHeartbeat,
+    ReportUsage,
     Reserve,
     RevokeLot,
+    SetPolicy,
+    TransferCredit,
     derived_id,
     fingerprint,
 )
 from ledger.ids import ID_PATTERN, ClaimId, JobId, Key, LotId, TenantId
+from ledger.operation import OnOverspend
 from ledger.pricing import Work
 
 DIFFERENT: list[Command] = [
@@ -30,6 +35,13 @@ DIFFERENT: list[Command] = [
     RenewLease(ClaimId("L"), 900), CaptureUsage(ClaimId("L"), 900), CaptureUsage(ClaimId("L"), 900, at=0),
     CaptureUsage(ClaimId("L"), 900, final=True), ReleaseHold(ClaimId("L")), DebitUsage(100), DebitUsage(100, at=900),
     DebitUsage(100, debit=ClaimId("L")), DebitUsage(100, on_shortage=OnShortage.DEBT), RefundUsage(ClaimId("L"), 900),
+    TransferCredit(TenantId("L"), 100), TransferCredit(TenantId("L"), 100, 900), TransferCredit(TenantId("M"), 100),
+    TransferCredit(TenantId("L"), 100, priority=1), SetPolicy(), SetPolicy(OnOverspend.REVOKE), SetPolicy(max_held=100),
+    SetPolicy(debt_limit=100), ReportHeartbeat(JobId("L")), ReportHeartbeat(JobId("L"), started=True),
+    ReportHeartbeat(JobId("L"), 100), ReportHeartbeat(JobId("L"), lease_ms=100), ReportUsage(JobId("L"), 900),
+    ReportHeartbeat(JobId("L"), reservation=ClaimId("L")), ReportUsage(JobId("L"), 900, 100),
+    ReportUsage(JobId("L"), 900, cost=100), ReportUsage(JobId("L"), 900, cost=Work("L", 100)),
+    ReportUsage(JobId("L"), 900, final=True), ReportUsage(JobId("L"), 900, reservation=ClaimId("L")),
 ]  # fmt: skip
 
 

@@ -9,10 +9,18 @@ from ledger.ids import (
     BOOT_PATTERN,
     REGION_PATTERN,
     CheckedClaim,
+    CheckedJob,
     CheckedKey,
     CheckedLot,
     CheckedTenant,
+    JobId,
+    Key,
+    NewClaim,
+    NewLot,
     Position,
+    TenantId,
+    transfer_name,
+    usage_name,
 )
 from tests.unit.ledger.story import place
 
@@ -28,6 +36,48 @@ def test_a_name_that_would_need_escaping_is_refused(name: str) -> None:
     for checked in (CheckedLot, CheckedClaim, CheckedTenant):
         with pytest.raises(msgspec.ValidationError):
             msgspec.convert(name, checked)
+
+
+MADE = [transfer_name(TenantId("acme"), TenantId("umbra"), Key("k")), usage_name(JobId("train"))]
+"""Names that the ledger makes itself."""
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_the_ledger_has_named_can_be_spoken_of_and_nobody_can_take_its_name(name: str) -> None:
+    for checked in (CheckedLot, CheckedClaim):
+        assert msgspec.convert(name, checked) == name
+    for new in (NewLot, NewClaim, CheckedTenant):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(name, new)
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert("~" + name, CheckedLot)
+
+
+def test_a_name_that_the_ledger_makes_is_the_same_in_every_region() -> None:
+    assert MADE == ["~406382d87610ae2855d80e32", "~a0231dd9882ba90d29bbdd37"]
+
+
+def test_a_transfer_is_named_after_giver_receiver_and_key() -> None:
+    acme, umbra, key = TenantId("acme"), TenantId("umbra"), Key("k")
+    others = [(umbra, acme, key), (acme, TenantId("umbrak"), key), (acme, umbra, Key("kk")), (acme, acme, key)]
+    assert len({MADE[0], *(transfer_name(*other) for other in others)}) == 5
+
+
+def test_no_job_can_be_called_so_that_its_claim_has_the_name_of_a_transfer() -> None:
+    parts = "acme", "umbra", "k"
+    assert usage_name(JobId("\0".join(parts))) != transfer_name(TenantId("acme"), TenantId("umbra"), Key("k"))
+    assert usage_name(JobId("umbra\0k")) != MADE[0]
+
+
+@pytest.mark.parametrize("name", ["a job / of: mine", "j" * 255, "ü"])
+def test_a_job_is_whatever_its_scheduler_calls_it(name: str) -> None:
+    assert msgspec.convert(name, CheckedJob) == name
+
+
+@pytest.mark.parametrize("name", ["", "j" * 256])
+def test_a_job_has_a_name_and_no_long_one(name: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(name, CheckedJob)
 
 
 def test_a_tenant_has_a_shorter_name() -> None:

@@ -4,13 +4,31 @@ import msgspec
 import pytest
 
 from ledger.amount import MAX_AMOUNT, MAX_TIME_MS
-from ledger.ids import ClaimId
-from ledger.operation import Compensation, Content, Difference, Hold, Operation, Settle
-from tests.unit.ledger.story import capture, debit, expire, grant, hold, lapse, refund, release, renew, revoke
+from ledger.ids import ClaimId, LotId
+from ledger.operation import Compensation, Content, Difference, Grant, Hold, Operation, Policy, Settle
+from tests.unit.ledger.story import (
+    VOID,
+    capture,
+    debit,
+    expire,
+    grant,
+    heartbeat,
+    hold,
+    lapse,
+    refund,
+    release,
+    renew,
+    revoke,
+    transfer,
+    usage,
+)
+
+GIFT = "~" + 24 * "a"
 
 EVERY_KIND: list[Operation] = [
     grant("L", 100), hold("c", 60), renew("c", 90), capture("c", 5, at=4, final=True), release("c"), lapse("c", at=9),
-    debit("d", 7, at=3), refund("d", 7), revoke("L"), expire("L"), Settle(),
+    debit("d", 7, at=3), refund("d", 7), revoke("L"), expire("L"), Settle(), VOID, Policy(max_held=0, debt_limit=0),
+    transfer(GIFT, 5), heartbeat("train", 4, 9, started=True), usage("train", 4, 9, 0, claim=GIFT, final=True),
 ]  # fmt: skip
 
 
@@ -26,6 +44,12 @@ def test_a_compensation_survives_too() -> None:
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(compensation), type=Content) == compensation
 
 
+def test_a_transfer_is_a_claim_of_the_one_and_a_lot_of_the_other() -> None:
+    gift = transfer(GIFT, 5, until=90)
+    assert gift.claim == GIFT
+    assert gift.grant == Grant(LotId(GIFT), 5, 0, 90, 0)
+
+
 def test_an_operation_is_frozen() -> None:
     operation = Hold(ClaimId("c"), 60, 500, None)
     with pytest.raises(AttributeError):
@@ -34,6 +58,10 @@ def test_an_operation_is_frozen() -> None:
 
 HELD = {"kind": "hold", "claim": "c", "amount": 60, "lease_until": 500, "job": None}
 GIVEN = {"kind": "grant", "lot": "L", "amount": 60, "starts_at": 0, "expires_at": 9, "priority": 0}
+PASSED = {"kind": "transfer", "name": GIFT, "to": "umbra", "amount": 5, "starts_at": 0, "expires_at": 9, "priority": 0}
+RAN = {"kind": "usage", "job": "train", "claim": None, "start": 0, "end": 9, "amount": 5, "final": False}
+SEEN = {"kind": "heartbeat", "job": "train", "claim": None, "at": 0, "lease_until": 9, "started": False}
+RULED = {"kind": "policy", "on_overspend": "revoke", "max_held": 0, "debt_limit": None}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +82,25 @@ GIVEN = {"kind": "grant", "lot": "L", "amount": 60, "starts_at": 0, "expires_at"
         {name: value for name, value in HELD.items() if name != "job"},
         {**GIVEN, "priority": 2**31},
         {**GIVEN, "lot": "a b"},
+        {**GIVEN, "lot": GIFT},
+        {**HELD, "claim": GIFT},
         {"kind": "settle", "lot": "L"},
+        {**PASSED, "name": "gift"},
+        {**PASSED, "name": GIFT + "0"},
+        {**PASSED, "name": "~" + 24 * "g"},
+        {**PASSED, "name": GIFT + "\n"},
+        {**PASSED, "to": "a/b"},
+        {**PASSED, "amount": 0},
+        {**RAN, "amount": -1},
+        {**RAN, "job": ""},
+        {**RAN, "claim": "~~"},
+        {**RAN, "end": MAX_TIME_MS + 1},
+        {**SEEN, "job": "j" * 256},
+        {**SEEN, "started": 1},
+        {**SEEN, "at": None},
+        {**RULED, "on_overspend": "forgive"},
+        {**RULED, "max_held": -1},
+        {**RULED, "debt_limit": MAX_AMOUNT + 1},
         {"kind": "capture", "claim": "c", "amount": 5, "at": 4, "final": 1},
     ],
 )

@@ -7,10 +7,15 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from conflict.detect import Kind
+from conflict.report import State
 from creditmesh import wire
 from creditmesh.wire import ConflictKind, ConflictState, ProblemKind
+from ledger.command import TransferCredit
+from ledger.ids import Key, TenantId
 from node.alarms import AlarmKind
 from node.api import oversight, stream
+from node.region import Accepted
 from replication.clock import decode_token
 from tests.unit.node.in_process import HOUR, NOON, Browser, refused
 
@@ -135,6 +140,43 @@ async def test_conflicts_are_paged_the_latest_loser_first(
     assert await pages("limit=2") == [["r4", "r3"], ["r2", "r1"], ["r0"]]
     monkeypatch.setattr(oversight, "MAX_REPORTS_LOOKED_AT", 2)
     assert await pages("kind=lease") == [[], [], []]
+
+
+async def test_a_page_never_ends_between_the_two_conflicts_of_one_transfer(
+    east: Browser, west: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for tenant in ("acme", "umbra"):
+        await east.granted(100, tenant=tenant)
+    west.node.hear(east.node)
+    east.node.clock_ms += 10
+    for node in (west.node, east.node):
+        for key in ("t1", "t2"):
+            gift = TransferCredit(TenantId("umbra"), 10)
+            assert isinstance(await node.submit(TenantId("acme"), gift, Key(key), 0), Accepted)
+    east.node.hear(west.node)
+
+    async def pages(query: str) -> list[list[str]]:
+        found, after = [], ""
+        while True:
+            page = (await east.get(f"/v1/conflicts?{query}{after}")).read(wire.ConflictsReply)
+            found.append([f"{conflict.loser.key} {conflict.tenant}" for conflict in page.conflicts])
+            if page.next is None:
+                return found
+            after = f"&after={page.next}"
+
+    second, first = ["t2 umbra", "t2 acme"], ["t1 umbra", "t1 acme"]
+    assert await pages("limit=1") == [second, first]
+    assert await pages("limit=2") == [second, first]
+    assert await pages("limit=3") == [second + first]
+    assert await pages("limit=1&tenant=umbra") == [["t2 umbra"], ["t1 umbra"]]
+    monkeypatch.setattr(oversight, "MAX_REPORTS_LOOKED_AT", 1)
+    assert await pages("limit=9") == [second, first]
+    assert await pages("kind=lease") == [[], []]
+
+
+def test_every_kind_and_state_of_a_conflict_has_its_word_in_the_schema() -> None:
+    assert [kind.value for kind in ConflictKind] == [kind.value for kind in Kind]
+    assert [state.value for state in ConflictState] == [state.value for state in State]
 
 
 async def test_debts_name_who_owes_what_for_which_claim(overspent: Overspent) -> None:

@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
+from conflict.detect import Canonical
 from ledger.command import OnShortage
 from ledger.ids import TenantId
-from ledger.posting import DEBT
+from ledger.posting import DEBT, Outcome
 from node.audit import AuditResult, LogAudit, audit, canonical_books
 from node.store.kv import MemoryDisk, Overlay, Table, checked
 from node.store.rows import decode_claim, decode_key_use, decode_lot, encode_value, number_key, pack, tenant_key, unpack
@@ -119,7 +120,7 @@ class TestBooksThatAreNotPutRightYet:
         book = world.book("us")
         book.review()
         (contest,) = book.contests.values()
-        contest.canonical = contest.loser.entry.postings
+        contest.canonical = Canonical(contest.loser.postings, Outcome.APPLIED, None, 0)
         assert world.audit("us").findings == ["tenant acme: the books are not canonical state, and nothing is due"]
 
 

@@ -5,9 +5,10 @@ from collections import Counter
 import pytest
 
 from ledger.account import Account
+from ledger.cells import DEFAULT_POLICY
 from ledger.claim import Claim
 from ledger.command import Command, OnShortage, SetPolicy
-from ledger.ids import ClaimId, Key
+from ledger.ids import ClaimId, JobId, Key
 from ledger.operation import OnOverspend
 from ledger.timeline import BEGINNING
 from node.alarms import AlarmKind
@@ -28,7 +29,22 @@ from node.store.rows import (
 )
 from replication.clock import hlc_at
 from replication.filed import Filed
-from tests.regions import HOUR_MS, Regions, capture, clash, debit, grant, refund, release, renew, reserve, revoke
+from tests.regions import (
+    HOUR_MS,
+    VOID_IF_SHORT,
+    Regions,
+    capture,
+    clash,
+    debit,
+    grant,
+    heartbeat,
+    refund,
+    release,
+    renew,
+    reserve,
+    revoke,
+    usage,
+)
 from tests.world import TENANT
 
 FAR = hlc_at(2**45)
@@ -269,9 +285,12 @@ class TestContests:
         assert len(book.contests) == 1
         world.meet()
         book.review()
-        assert book.contests == {}
-        world.put_right()
+        assert [contest.is_void for contest in book.contests.values()] == [True]
         assert world.reports("us") == []
+        assert world.region("us").report("us.b3.1.overspend", world.now) is None
+        world.put_right()
+        assert book.contests == {}
+        assert world.region("us").counts.conflicts == {}
 
 
 class TestALateEntry:
@@ -340,6 +359,31 @@ class TestALateEntry:
             assert use is not None
             assert (use.replica, use.seq) == dot
         assert [claim.id for claim in world.book("eu").ended_claims(None, 10)] == ["a", "x"]
+
+    def test_rows_of_what_came_to_nothing_are_gone(self) -> None:
+        world = Regions("ap", "eu", "us")
+        world.do("eu", grant("L", 100, starts=0))
+        world.meet()
+        world.part("ap")
+        lost = [world.do("ap", debit(f"d{number}", 1), key=f"k{number}") for number in range(3)]
+        page = [sealed for filed in lost if (sealed := world.region("ap").journal.sealed(*filed.dot))]
+        world.do("eu", usage("ended", 10, 20, 5, final=True), key="k0")
+        world.do("eu", heartbeat("running"), key="k1")
+        world.do("eu", VOID_IF_SHORT, key="k2")
+        world.lose_disk("ap")
+        world.meet()
+        world.exchange(3_000)
+        assert all(world.book("eu").account.job(JobId(name)) is not None for name in ("ended", "running"))
+        assert world.book("eu").is_idle
+        world.region("eu").receive(page, world.now)
+        world.put_right()
+        world.exchange(3_000)
+        for _ in range(2):
+            account = world.book("eu").account
+            assert [account.job(JobId(name)) for name in ("ended", "running")] == [None, None]
+            assert account.policy == DEFAULT_POLICY
+            assert world.audit("eu").books_equal
+            world.crash("eu")
 
     def test_a_crash_before_it_has_landed_leaves_the_rows_as_they_were(self) -> None:
         world, sealed = self.world()

@@ -54,12 +54,18 @@ def test_what_became_of_it(state: ConflictState, words: str) -> None:
         (ConflictKind.KEY_MISMATCH, "Its idempotency key stands among them with another request"),
         (ConflictKind.REVOKED, "a lot that it counted on had been revoked: 480 of it is debt"),
         (ConflictKind.LEASE, "it found another lease: it is closed, not applied"),
+        (ConflictKind.OVERLAP, "another report of the job is charged for that time"),
         (ConflictKind.REFUND, "the usage had been refunded"),
         (ConflictKind.REALLOCATED, "nobody owes anything more"),
     ],
 )
 def test_every_kind_has_its_words(kind: ConflictKind, words: str) -> None:
     assert words in what_happened(structs.replace(OVERSPEND, kind=kind, canonical_outcome="closed"))
+
+
+def test_a_void_hold_is_told_as_such() -> None:
+    void = structs.replace(OVERSPEND, kind=ConflictKind.REVOKED, canonical_outcome="revoked", debt=0)
+    assert "spent already, and the tenant's policy makes it void." in what_happened(void)
 
 
 def test_the_figures_stand_at_full_width_in_a_hundred_columns() -> None:

@@ -5,7 +5,7 @@ from ledger.ids import TenantId
 from ledger.rules import Rules
 from node.digest import shown, tenant_digest
 from tests.regions import Regions, capture, debit, grant, reserve
-from tests.unit.ledger.story import Story
+from tests.unit.ledger.story import VOID, Story
 from tests.unit.ledger.story import grant as granting
 from tests.unit.ledger.story import hold as holding
 from tests.unit.ledger.story import release as releasing
@@ -30,6 +30,13 @@ def test_the_same_state_has_the_same_digest() -> None:
     assert tenant_digest(TENANT, account()) == tenant_digest(TENANT, account())
 
 
+def ruled() -> Account:
+    story = Story()
+    story.account = account()
+    story.do(30, VOID)
+    return story.account
+
+
 def test_anything_in_it_changes_the_digest() -> None:
     digests = {
         tenant_digest(TENANT, account()),
@@ -39,8 +46,9 @@ def test_anything_in_it_changes_the_digest() -> None:
         tenant_digest(TENANT, account(held=11)),
         tenant_digest(TENANT, account(lease=501)),
         tenant_digest(TENANT, Account(Rules())),
+        tenant_digest(TENANT, ruled()),
     }
-    assert len(digests) == 7
+    assert len(digests) == 8
 
 
 def test_the_order_in_which_lots_and_claims_came_into_memory_does_not_matter() -> None:

@@ -5,14 +5,18 @@ from contextlib import suppress
 
 import pytest
 
+from ledger.command import SetPolicy
 from node.alarms import AlarmKind
 from node.rebuild import mark, opened
 from node.store.errors import DamagedRow, ForeignDirectory
 from node.store.kv import MemoryDisk, Table, Write, checked
 from node.store.rows import CEILING, CEILING_AGAIN, LOW, REBUILD, RULES_KEY, number_key, pack
-from tests.regions import HOUR_MS, Regions, capture, grant, release, reserve
+from tests.regions import HOUR_MS, Regions, capture, grant, release, reserve, usage
 
-DERIVED = [Table.DOTS, Table.STATES, Table.LOTS, Table.OPEN, Table.CLOSED, Table.KEYS, Table.HISTORY]
+DERIVED = [
+    Table.DOTS, Table.STATES, Table.LOTS, Table.OPEN, Table.CLOSED, Table.KEYS, Table.HISTORY, Table.RUNNING,
+    Table.FINISHED, Table.POLICIES, Table.CONFLICTS, Table.CONFLICT_ORDER,
+]  # fmt: skip
 
 
 def disk_of(world: Regions, name: str) -> MemoryDisk:
@@ -29,6 +33,9 @@ def history(*names: str) -> Regions:
     """Concurrent spending of several regions, compensated, checkpointed, and then some more."""
     world = Regions(*names)
     world.do(names[0], grant("L", 100))
+    world.do(names[0], SetPolicy(max_held=10**9))
+    for job, final in (("running", False), ("finished", True)):
+        world.do(names[0], usage(job, 500, 501, 1, final=final))
     world.meet()
     world.part()
     for number, name in enumerate(names):
@@ -68,6 +75,7 @@ class TestADamagedRow:
     def test_is_never_believed_and_is_worked_out_again(self, table: Table) -> None:
         world = history("eu", "us")
         before = world.region("eu").digest(), world.reports("eu")
+        assert keys(world, "eu", table)
         for key in keys(world, "eu", table):
             disk_of(world, "eu").damage(table, key, 7)
         mark(disk_of(world, "eu").write, f"the row of {table}")

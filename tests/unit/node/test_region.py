@@ -2,9 +2,11 @@
 
 import pytest
 
+from conflict.detect import Canonical
 from ledger.command import OnShortage
 from ledger.ids import ClaimId, Key, LotId, TenantId
 from ledger.operation import Compensation, Content, Expire, Lapse, Settle
+from ledger.posting import Outcome
 from ledger.refusal import Reason, Refusal
 from ledger.timeline import BEGINNING
 from node.alarms import AlarmKind
@@ -16,11 +18,13 @@ from replication.clock import hlc_at, ms_of
 from replication.entry import MAX_SEALED_BYTES
 from tests.regions import (
     HOUR_MS,
+    VOID_IF_SHORT,
     Regions,
     capture,
     clash,
     debit,
     grant,
+    refund,
     release,
     renew,
     reserve,
@@ -35,6 +39,13 @@ def contents(world: Regions, name: str, sort: type[Content], tenant: TenantId = 
     """The entries of a tenant whose content is of one sort, in canonical order, with the region that accepted each."""
     entries = world.book(name, tenant).entries(BEGINNING, 100_000)
     return [(filed.entry.region, filed.entry.content) for filed in entries if isinstance(filed.entry.content, sort)]
+
+
+def claim_state(world: Regions, name: str, claim: str) -> str:
+    """What a region makes of a claim."""
+    found = world.book(name).account.claim(ClaimId(claim))
+    assert found is not None
+    return found.state
 
 
 def low_of(world: Regions, name: str) -> int:
@@ -223,6 +234,27 @@ class TestLapses:
         assert world.posted("us") == {"issued": -100, "lot/L": 100}
         assert [report.loser.kind for report in world.reports("us")] == ["lapse"]
 
+    def test_a_reservation_that_was_void_only_for_a_while_lapses_although_its_lease_ended_meanwhile(self) -> None:
+        world = Regions("ap", "eu", "us", settle_after_ms=3_000)
+        world.do("eu", grant("L", 180))
+        world.do("eu", VOID_IF_SHORT)
+        world.do("eu", debit("early", 80))
+        world.meet()
+        world.part()
+        world.do("ap", refund("early", 60))
+        world.do("eu", reserve("a", 80))
+        world.do("us", reserve("b", 80, lease_ms=1_000))
+        world.set_cut("eu", "us", False)
+        world.exchange(1_500)
+        assert claim_state(world, "us", "b") == "revoked"
+        world.meet()
+        assert claim_state(world, "us", "b") == "open", "ap had made room"
+        assert world.reports("us") == []
+        world.exchange(6_000)
+        assert claim_state(world, "us", "b") == "lapsed"
+        assert world.posted("eu") == {"issued": -180, "lot/L": 80, "used": 20, "held/a": 80}
+        assert all(world.book(name).is_idle for name in world.names)
+
     def test_of_one_reservation_made_twice_the_earlier_region_lets_it_lapse(self) -> None:
         world = Regions("eu", "us")
         world.do("eu", grant("L", 100))
@@ -345,6 +377,40 @@ class TestLots:
         world.exchange(3_000)
         assert contents(world, "us", Expire) == [("eu", Expire(LotId("L")))]
 
+    @pytest.mark.parametrize("settle_after_ms", [500, 3_000])
+    def test_a_lot_that_only_for_a_while_was_another_regions_expires_all_the_same(self, settle_after_ms: int) -> None:
+        world = Regions("ap", "eu", "us", settle_after_ms=settle_after_ms)
+        world.do("eu", grant("L", 100))
+        world.meet()
+        world.part()
+        world.do("ap", debit("d", 1), key="k")
+        world.do("us", grant("M", 50, until=3_000), key="k")
+        world.do("eu", grant("M", 50, until=3_000))
+        world.set_cut("eu", "us", False)
+        world.exchange(4_000)
+        assert world.book("eu").account.lots[LotId("M")].granted.region == "us"
+        world.meet()
+        assert world.book("eu").account.lots[LotId("M")].granted.region == "eu", "ap had used the key of us before"
+        world.exchange(8_000)
+        assert contents(world, "us", Expire) == [("eu", Expire(LotId("M")))]
+        assert all(world.audit(name).books_equal for name in world.names)
+
+    def test_a_lot_that_was_revoked_only_for_a_while_expires_all_the_same(self) -> None:
+        world = Regions("ap", "eu", "us")
+        world.do("eu", grant("L", 100))
+        world.do("eu", grant("M", 50, until=3_000))
+        world.meet()
+        world.part()
+        world.do("ap", debit("d", 1), key="k")
+        world.do("us", revoke("M"), key="k")
+        world.set_cut("eu", "us", False)
+        world.exchange(4_000)
+        assert world.book("eu").account.lots[LotId("M")].state == "revoked"
+        world.put_right()
+        world.exchange(4_000)
+        assert contents(world, "us", Expire) == [("eu", Expire(LotId("M")))]
+        assert world.posted("ap") == {"issued": -150, "lot/L": 100, "used": 1, "expired": 49}
+
 
 class TestPuttingRight:
     def test_the_books_are_put_right_when_the_tenant_has_been_quiet(self) -> None:
@@ -401,7 +467,7 @@ class TestPuttingRight:
         region, book = world.region("us"), world.book("us")
         contest = book._contest(filed.entry.replica, filed.entry.seq)
         assert contest is not None
-        contest.canonical = {"lot/L": -20, "debt": -60, "held/b": 80}
+        contest.canonical = Canonical({"lot/L": -20, "debt": -60, "held/b": 80}, Outcome.APPLIED, ClaimId("b"), 60)
         world.do("eu", grant("M", 1))
         world.exchange(3_000)
         (alarm,) = region.alarms.all()

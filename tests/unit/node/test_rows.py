@@ -7,7 +7,9 @@ import pytest
 from ledger.cells import KeyUse
 from ledger.claim import Claim, ClaimState
 from ledger.ids import ClaimId, JobId, LotId, Position
+from ledger.job import Job
 from ledger.lot import Lot, LotState
+from ledger.operation import Admission, OnOverspend, Policy
 from ledger.timeline import BEGINNING
 from node.store.rows import (
     COMPENSATION,
@@ -16,14 +18,19 @@ from node.store.rows import (
     REVOCATION,
     VOID,
     after_prefix,
+    conflict_key,
+    conflict_of,
     decode_claim,
     decode_history,
+    decode_job,
     decode_key_use,
     decode_lot,
+    decode_policy,
     dot_at,
     dot_key,
     encode_value,
     history_key,
+    job_key,
     number_key,
     number_of,
     pack,
@@ -59,6 +66,29 @@ def test_places_sort_as_their_keys_do() -> None:
 @pytest.mark.parametrize("place", PLACES)
 def test_a_place_comes_back_from_its_key(place: Position) -> None:
     assert place_of(place_key(place)) == place
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("tenant", ["a", "acme:b@c", "t" * 64])
+def test_a_conflict_is_named_by_place_and_tenant(place: Position, tenant: str) -> None:
+    assert conflict_of(conflict_key(place, tenant)) == (place, tenant)
+
+
+def test_conflicts_sort_by_place_then_tenant_and_behind_the_place_alone() -> None:
+    named = [(place, tenant) for place in PLACES for tenant in ("acme", "umbra")]
+    keys = [conflict_key(*each) for each in named]
+    assert sorted(keys) == keys
+    for place, following in pairwise(PLACES):
+        assert place_key(place) < conflict_key(place, "0") < conflict_key(place, "z" * 64) < place_key(following)
+
+
+def test_a_job_has_a_key_of_its_own_however_long_its_name() -> None:
+    names = ["a", "j" * 255, "ü" * 127, "ü" * 128, "ü" * 255, "ü" * 254 + "x", "a/b c", "a\0b"]
+    keys = [job_key(name) for name in names]
+    assert len(set(keys)) == len(names)
+    assert max(map(len, keys)) <= 255
+    assert [job_key(name) for name in names[:3]] == [name.encode() for name in names[:3]]
+    assert all(key[0] == 0xFF for key in keys[3:6]), "no name in UTF-8 begins so"
 
 
 def test_the_beginning_sorts_before_every_place() -> None:
@@ -108,6 +138,10 @@ def test_values_come_back() -> None:
     assert decode_claim(encode_value(claim)) == claim
     for use in (KeyUse("eu/b1", 2, "0123456789abcdef", 7), KeyUse("eu/b1", 2, None, 7)):
         assert decode_key_use(encode_value(use)) == use
+    job = Job(JobId("ü" * 255), ClaimId("c"), 5, 20, None, ((5, 9), (10, 20)), 7, 3)
+    assert decode_job(encode_value(job)) == job
+    for policy in (Policy(), Policy(OnOverspend.REVOKE, max_held=0, debt_limit=5), Policy(admission=Admission.ESCROW)):
+        assert decode_policy(encode_value(policy)) == policy
     sorts = {OPERATION, COMPENSATION, REVOCATION, DUPLICATE, VOID}
     history = [(*place, sort) for sort in sorts]
     assert decode_history(encode_value(history)) == history

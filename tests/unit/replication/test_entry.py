@@ -9,10 +9,11 @@ import pytest
 
 from ledger.claim import ClaimState, ClaimView
 from ledger.ids import ClaimId, JobId, Key, LotId, Position, TenantId
-from ledger.operation import Compensation, Difference, Hold
+from ledger.operation import Compensation, Difference, Hold, Transfer
 from ledger.posting import Outcome
 from replication.clock import Dot, hlc_at
 from replication.entry import (
+    ENTRY_BEGINS,
     GENESIS,
     MAX_SEALED_BYTES,
     VERSION,
@@ -37,6 +38,15 @@ HOLD = Entry(
     VERSION, EU, 1, hlc_at(NOW), {US: 7}, TenantId("acme"), Key("k-1"), "0123456789abcdef",
     Hold(ClaimId("c"), 60, NOW + 1000, JobId("job-1")), {"lot/gold": -60, "held/c": 60}, Outcome.APPLIED,
     ClaimView(ClaimState.OPEN, 60, 60, 0, NOW + 1000, ((LotId("gold"), 60),), 0), None, GENESIS,
+)  # fmt: skip
+
+
+GIFT = "~" + 24 * "a"
+TRANSFER = Entry(
+    VERSION, EU, 1, hlc_at(NOW), {}, TenantId("acme"), Key("k-1"), "0123456789abcdef",
+    Transfer(GIFT, TenantId("umbra"), 60, NOW, NOW + 1000, 0), {"lot/gold": -60, "transferred": 60}, Outcome.APPLIED,
+    ClaimView(ClaimState.TRANSFERRED, 60, 0, 60, 0, ((LotId("gold"), 60),), 0),
+    {"issued": -60, f"lot/{GIFT}": 60}, GENESIS,
 )  # fmt: skip
 
 
@@ -174,7 +184,7 @@ class TestSealing:
         body = seal(HOLD)[:-32]
         assert body[1] == VERSION
         with pytest.raises(Malformed):
-            open_sealed(sealed_raw(body[:1] + b"\xcc\x01" + body[2:]))
+            open_sealed(sealed_raw(body[:1] + b"\xcc\x02" + body[2:]))
 
     @pytest.mark.parametrize("header", [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff"])
     def test_a_length_that_is_a_lie_is_refused(self, header: bytes) -> None:
@@ -182,13 +192,47 @@ class TestSealing:
             open_sealed(sealed_raw(header))
         plain = fields()
         for field in range(len(plain)):
-            body = b"\x9d" + b"".join(map(msgpack.packb, plain[:field])) + header
+            body = ENTRY_BEGINS[:1] + b"".join(map(msgpack.packb, plain[:field])) + header
             with pytest.raises(Malformed):
                 open_sealed(sealed_raw(body))
 
     def test_deep_nesting_is_refused(self) -> None:
         with pytest.raises(Malformed):
             open_sealed(sealed_raw(b"\x91" * 100_000))
+
+
+class TestTransfers:
+    def test_a_transfer_comes_back_as_it_was_sealed_and_stands_in_two_books(self) -> None:
+        assert open_sealed(seal(TRANSFER))[0] == TRANSFER
+        assert TRANSFER.tenants == ("acme", "umbra")
+        assert HOLD.tenants == ("acme",)
+
+    def test_a_receiver_that_owed_all_of_it_has_nothing_in_the_new_lot(self) -> None:
+        entry = msgspec.structs.replace(TRANSFER, received={"issued": -60, "debt": 60})
+        assert open_sealed(seal(entry))[0] == entry
+
+    @pytest.mark.parametrize(
+        ("change", "why"),
+        [
+            ({"received": None}, "a transfer that nobody received"),
+            ({"tenant": TenantId("umbra")}, "a transfer from umbra to itself"),
+            ({"received": {"issued": -60, f"lot/{GIFT}": 59}}, "the postings do not sum to zero"),
+            ({"received": {"issued": 0}}, "the postings do not sum to zero"),
+            ({"received": {"issued": -60, "pocket": 60}}, "a posting of 60 on 'pocket'"),
+            ({"received": {"issued": -(2**60) - 1, f"lot/{GIFT}": 2**60 + 1}}, "a posting of -1152921504606846977"),
+            ({"content": HOLD.content}, "received, and not transferred"),
+        ],
+    )
+    def test_one_that_no_correct_replica_would_make_is_refused(self, change: dict[str, Any], why: str) -> None:
+        with pytest.raises(Malformed, match=why):
+            open_sealed(seal(msgspec.structs.replace(TRANSFER, **change)))
+
+    def test_a_compensation_is_received_by_nobody(self) -> None:
+        entry = msgspec.structs.replace(
+            TRANSFER, key=None, content=Compensation((Difference(EU, 3, {"lot/gold": 5, "debt": -5}),)), result=None
+        )
+        with pytest.raises(Malformed, match="received, and not transferred"):
+            open_sealed(seal(entry))
 
 
 class TestTheChain:
