@@ -35,7 +35,7 @@ from node.metrics import Gauges, Metrics
 from node.region import Accepted, Region
 from node.store.errors import DamagedEntry, StorageError
 from node.store.lmdb_disk import LmdbDisk
-from replication.clock import VectorClock, descends, encode_token, essential, merge, ms_of
+from replication.clock import VectorClock, descends, encode_token, essential, lacking_count, merge, ms_of
 from replication.entry import open_sealed
 from replication.filed import Filed
 
@@ -468,7 +468,8 @@ class Node:
         """How far this node may be behind each peer."""
         now, clock = self.wall_ms(), self.region.clock
         return {
-            name: Lag(missing(clock, peer.has), _ago(peer.heard_at, now)) for name, peer in self.links.peers.items()
+            name: Lag(lacking_count(clock, peer.has), _ago(peer.heard_at, now))
+            for name, peer in self.links.peers.items()
         }
 
     def promises(self) -> dict[str, int]:
@@ -492,8 +493,8 @@ class Node:
                     linked=peer.session is not None,
                     cut=peer.is_cut,
                     heard_ms_ago=_ago(peer.heard_at, now),
-                    missing_here=missing(clock, peer.has),
-                    missing_there=missing(peer.has, clock),
+                    missing_here=lacking_count(clock, peer.has),
+                    missing_there=lacking_count(peer.has, clock),
                     promise=peer.promise or None,
                 )
                 for peer in self.links.peers.values()
@@ -520,7 +521,7 @@ class Node:
             mended_commits=region.mending.mended,
             debt_outstanding=sum(debts.values()),
             negative_balances=len(debts),
-            replication_lag_entries={peer.region: missing(region.clock, peer.has) for peer in peers},
+            replication_lag_entries={peer.region: lacking_count(region.clock, peer.has) for peer in peers},
             replication_silence_seconds={
                 peer.region: (now - peer.heard_at) / 1000 for peer in peers if peer.heard_at is not None
             },
@@ -537,11 +538,6 @@ class Node:
 
 def _waits_for(damage: DamagedEntry | str) -> str:
     return f"{damage}; it is being fetched from the peers again: ask later, or ask another region"
-
-
-def missing(here: VectorClock, there: VectorClock) -> int:
-    """How many entries `there` counts that `here` does not."""
-    return sum(max(0, count - here.get(replica, 0)) for replica, count in there.items())
 
 
 def _ago(then: int | None, now: int) -> int | None:
