@@ -24,6 +24,8 @@ from tests.simulation.trace import Trace
 from tests.simulation.watch import Broken, Watch
 
 _SETTLING_BEATS: Final = 30
+_FALLING_DUE_BEATS: Final = 10
+_TELLING_BEATS: Final = 3
 _LINK_SILENCE_MS: Final = 2_000
 _SILENT_BEATS: Final = 10
 
@@ -109,10 +111,12 @@ class Cluster:
         self._clientele.leave()
         self._nemesis.end()
         self.trace.note(self.scheduler.now, "cluster", "all is healed")
+        self._watch.tell("healed", self)
         share = self._come_to_rest()
         self._scrub()
         self._stay_at_rest()
         self._scrub()
+        self._let_all_fall_due()
         self._watch.tell("rested", self)
         for node in self.nodes.values():
             assert node.region is not None
@@ -162,6 +166,22 @@ class Cluster:
             raise Broken(f"{compensations_then - compensations} compensations at rest")
         self._come_to_rest()
 
+    def _let_all_fall_due(self) -> None:
+        """Wait until the longest lease is over, dead links have been noticed, and what that brings about is done."""
+        settings = self.scenario.settings
+        leases = (getattr(fact.entry.content, "lease_until", 0) for fact in self.facts.by_dot.values())
+        open_ms = max(leases, default=0) - min(node.now() for node in self.nodes.values())
+        settling = settings["settle_at_most_ms"] + settings["settle_after_ms"] + _FALLING_DUE_BEATS * self.scenario.beat
+        self.scheduler.run_until(self.scheduler.now + max(open_ms, self._silence_ms) + settling)
+        told_ms = _TELLING_BEATS * self.scenario.beat + self.scenario.weather.slowest_ms
+        known = -1
+        while known < len(self.facts.by_dot):
+            known = len(self.facts.by_dot)
+            # What is posted now, everybody must also hear of that everybody has it.
+            self._come_to_rest()
+            self.scheduler.run_until(self.scheduler.now + told_ms)
+        self._come_to_rest()
+
     def _entry_counts(self) -> tuple[int, int]:
         operations = sum(fact.is_operation for fact in self.facts.by_dot.values())
         return operations, len(self.facts.by_dot) - operations
@@ -195,11 +215,15 @@ class Cluster:
         slowest = min(node.now() for node in self.nodes.values())
         latest = max((fact.entry.hlc >> 16 for fact in self.facts.by_dot.values()), default=now)
         ahead = max(0, latest - slowest)
-        silence = max(_LINK_SILENCE_MS, _SILENT_BEATS * scenario.beat)
         page_ms = 2 * scenario.weather.slowest_ms + 2 * scenario.disk_ms + scenario.tick
         pages = len(self.facts.by_dot) * page_ms
         settling = settings["settle_at_most_ms"] + settings["settle_after_ms"] + _SETTLING_BEATS * scenario.beat
-        return ahead + silence + pages + settling
+        return ahead + self._silence_ms + pages + settling
+
+    @property
+    def _silence_ms(self) -> int:
+        """After so long a link over which nothing comes is given up."""
+        return max(_LINK_SILENCE_MS, _SILENT_BEATS * self.scenario.beat)
 
 
 def simulate(scenario: Scenario, *, keep_lines: bool = False) -> Result:

@@ -62,8 +62,11 @@ class Check:
     def damaged(self, node: "SimulatedNode", dots: Sequence[tuple[str, int]]) -> None:
         """A bit was flipped on the disk of a node, of a row with these entries in it."""
 
+    def healed(self, cluster: "Cluster") -> None:
+        """From here on nothing goes wrong any more, and nobody asks for anything."""
+
     def rested(self, cluster: "Cluster") -> None:
-        """All is healed, everything has been exchanged, and nothing is due."""
+        """All is healed, everything has been exchanged, and nothing is due: the longest lease is over."""
 
 
 class Watch:

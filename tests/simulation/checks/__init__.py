@@ -10,9 +10,12 @@ from tests.simulation.checks.clocks import Clocks
 from tests.simulation.checks.compensations import Compensations
 from tests.simulation.checks.conservation import Conservation
 from tests.simulation.checks.digests import EqualDigests
+from tests.simulation.checks.due import NothingOverdue
 from tests.simulation.checks.durability import Durability
 from tests.simulation.checks.escrow import NoOverspendUnderEscrow
+from tests.simulation.checks.frontiers import FrontierGoesOn
 from tests.simulation.checks.isolation import TenantIsolation
+from tests.simulation.checks.lag import LagGoesAway
 from tests.simulation.checks.promises import Promises
 from tests.simulation.checks.reports import EqualReports
 from tests.simulation.checks.requests import OneEffect
@@ -43,4 +46,7 @@ def all_checks() -> list[Check]:
         NoOverspendUnderEscrow(),
         Compensations(),
         EqualReports(),
+        FrontierGoesOn(),
+        LagGoesAway(),
+        NothingOverdue(),
     ]
