@@ -86,8 +86,8 @@ def new_debt(filed: Filed, canonical: Canonical) -> int:
     What makes a claim owes what the claim lacks. Usage adds to what a claim may have lacked before, so what it posted
     decides, as far as the claim owes that much: an operation also repays, and repays less than recorded if the debt was
     gone already. Whatever else repays less does so for no other reason, unless it does nothing at all: what a duplicate
-    grant had repaid is owed again. What posts as recorded adds no debt, whatever its claim owes by now: it may have paid
-    for one claim what it would have paid for another, and whoever has checkpointed it cannot tell any more.
+    grant had repaid is owed again. What posts as recorded adds no debt, whatever its claim owes there: it may have paid
+    for another claim instead, and whoever has checkpointed it cannot tell any more.
     """
     if canonical.postings == filed.postings and canonical.outcome == filed.outcome:
         return 0

@@ -125,6 +125,8 @@ class SimulatedNode:
         self.links = Links(self.region)
         self._spy_on(self.region)
         self._watch.started(self)
+        # What was damaged is no longer there, nor is what stood behind it, unless that comes back.
+        self.disk.entries = dict(self.region.clock)
         self._tick()
 
     def boot(self) -> str:
@@ -267,7 +269,8 @@ class SimulatedNode:
         else:
             book = region.books.get(tenant)
             commit = 0 if book is None else book.last_commit
-        self.when_durable(commit, lambda: self._answer(answer, reply))
+        clock = dict(region.clock)
+        self.when_durable(commit, lambda: self._answer(tenant, clock, answer, reply))
 
     def submit_all(self, commands: list[tuple[TenantId, Command, Key]], replies: list[Reply]) -> None:
         """A batch arrives: all of it is judged before anything of it is committed."""
@@ -296,13 +299,21 @@ class SimulatedNode:
             except StorageError as error:
                 self._fail(error)
             else:
-                self.when_durable(0 if book is None else book.last_commit, lambda: reply(seen))
+                clock = dict(self.region.clock)
+                commit = 0 if book is None else book.last_commit
+                self.when_durable(commit, lambda: self._tell(tenant, clock, seen, reply))
 
         self._later(0, render)
 
-    def _answer(self, answer: Answer, reply: Reply) -> None:
+    def _answer(self, tenant: TenantId, clock: dict[str, int], answer: Answer, reply: Reply) -> None:
         self._watch.answers(self, answer)
+        if isinstance(answer, Refusal):
+            self._watch.tells(self, tenant, clock)
         reply(answer)
+
+    def _tell(self, tenant: TenantId, clock: dict[str, int], seen: Any, reply: Callable[[Any], None]) -> None:
+        self._watch.tells(self, tenant, clock)
+        reply(seen)
 
     def when_durable(self, commit: int, action: Action) -> None:
         """Do something as soon as a commit has landed."""
@@ -401,7 +412,7 @@ class SimulatedNode:
                 self.links.lost(session)
                 self._network.close(session)
             else:
-                self._watch.sends(self, item)
+                self._watch.sends(self, session, item)
                 frame = encode(item)
                 self._mix(frame)
                 self._network.send(session, frame)

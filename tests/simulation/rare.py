@@ -51,6 +51,7 @@ EXPECTED: Final = frozenset(
         "entry destroyed with its last disk",
         "key misused",
         "key used again after its lifetime",
+        "regions agree meanwhile",
         "reply lost",
         "request lost",
         "request repeated",

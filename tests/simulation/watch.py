@@ -13,6 +13,7 @@ from node.store.errors import StorageError
 from replication.codec import Frame
 from replication.entry import EntryError
 from replication.filed import Filed
+from replication.gossip import Session
 from tests.simulation.facts import Fact, Facts
 
 if TYPE_CHECKING:
@@ -47,7 +48,10 @@ class Check:
     def answers(self, node: "SimulatedNode", answer: "Answer") -> None:
         """A node gives an answer to a client."""
 
-    def sends(self, node: "SimulatedNode", frame: Frame) -> None:
+    def tells(self, node: "SimulatedNode", tenant: TenantId, clock: dict[str, int]) -> None:
+        """A node tells a client something about a tenant, as it stood when the node had applied what `clock` counts."""
+
+    def sends(self, node: "SimulatedNode", session: Session, frame: Frame) -> None:
         """A node sends a frame to a peer."""
 
     def landed(self, node: "SimulatedNode") -> None:
@@ -61,6 +65,9 @@ class Check:
 
     def damaged(self, node: "SimulatedNode", dots: Sequence[tuple[str, int]]) -> None:
         """A bit was flipped on the disk of a node, of a row with these entries in it."""
+
+    def agreed(self, cluster: "Cluster") -> None:
+        """All regions hold the same entries, durably, and owe nothing to the books: now and then, and in the end."""
 
     def healed(self, cluster: "Cluster") -> None:
         """From here on nothing goes wrong any more, and nobody asks for anything."""
@@ -110,9 +117,13 @@ class Watch:
         """See `Check.answers`."""
         self.tell("answers", node, answer)
 
-    def sends(self, node: "SimulatedNode", frame: Frame) -> None:
+    def tells(self, node: "SimulatedNode", tenant: TenantId, clock: dict[str, int]) -> None:
+        """See `Check.tells`."""
+        self.tell("tells", node, tenant, clock)
+
+    def sends(self, node: "SimulatedNode", session: Session, frame: Frame) -> None:
         """See `Check.sends`."""
-        self.tell("sends", node, frame)
+        self.tell("sends", node, session, frame)
 
     def landed(self, node: "SimulatedNode") -> None:
         """See `Check.landed`."""
