@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import structlog
 from msgspec import Struct
@@ -34,7 +34,7 @@ from node.links import Links
 from node.metrics import Gauges, Metrics
 from node.region import Accepted, Region
 from node.store.errors import DamagedEntry, StorageError
-from node.store.lmdb_disk import LmdbDisk
+from node.store.kv import Write
 from replication.clock import VectorClock, descends, encode_token, essential, lacking_count, merge, ms_of
 from replication.entry import open_sealed
 from replication.filed import Filed
@@ -82,6 +82,18 @@ class ClusterState(Struct, frozen=True, kw_only=True):
     alarms: list[Alarm]
 
 
+class Storage(Protocol):
+    """What the loop needs of a disk (`node.store.lmdb_disk`)."""
+
+    def commit(self, batch: Sequence[Write], done: Callable[[StorageError | None], None], /) -> None:
+        """Make a batch durable, whole or not at all; then call `done`, from whatever thread."""
+        ...
+
+    def free_bytes(self) -> int:
+        """How much room there is."""
+        ...
+
+
 class Committer:
     """Group commit: seals the region's open batch whenever the disk is free, and tells who waits.
 
@@ -89,7 +101,7 @@ class Committer:
     that waits for an older commit than those before it may wait a commit longer.
     """
 
-    def __init__(self, region: Region, disk: LmdbDisk, metrics: Metrics) -> None:
+    def __init__(self, region: Region, disk: Storage, metrics: Metrics) -> None:
         self._region = region
         self._disk = disk
         self._metrics = metrics
@@ -198,7 +210,7 @@ class Node:
     Relations kept: nothing that a caller gets to see depends on an entry that is not durable.
     """
 
-    def __init__(self, config: NodeConfig, region: Region, disk: LmdbDisk, clock: WallClock) -> None:
+    def __init__(self, config: NodeConfig, region: Region, disk: Storage, clock: WallClock) -> None:
         self.config = config
         self.region = region
         self.clock = clock
