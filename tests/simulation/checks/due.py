@@ -2,9 +2,11 @@
 
 Leases that are over lapse, also those of earlier boots; lots that have expired are closed once that is stable; what is
 owed is repaid as soon as there is credit that may repay it: any live credit, or, under escrow, the debtor region's own.
+Books that others' entries keep coming in for are put right after `settle_at_most_ms` all the same.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final
 
 from replication.clock import ms_of
 from tests.reference.fold import Ledger
@@ -13,12 +15,41 @@ from tests.simulation.watch import Broken, Check
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
+    from tests.simulation.node import SimulatedNode
 
-_PATIENCE_BEATS = 5
+_PATIENCE_BEATS: Final = 5
+_PUT_RIGHT_AT_ONCE: Final = 3
+"""A region puts off the rest of its books when those that it has looked at had many contests."""
 
 
 class NothingOverdue(Check):
-    """In the end, when the longest lease is over: what the serial ledger of what all hold has left open."""
+    """In the end, when the longest lease is over: what the serial ledger of what all hold has left open.
+
+    All the time: since when each book has waited to be put right, as seen from tick to tick.
+    """
+
+    def __init__(self) -> None:
+        self._unsettled: dict[tuple[str, str], int] = {}
+
+    def started(self, node: "SimulatedNode") -> None:
+        self._forget(node, ())
+
+    def ticked(self, node: "SimulatedNode") -> None:
+        region, now = node.region, node.now()
+        assert region is not None
+        self._forget(node, region._merged)
+        if region.aside or region.mending.damaged or len(region._merged) > _PUT_RIGHT_AT_ONCE:
+            self._forget(node, ())
+        for tenant in region._merged:
+            since = self._unsettled.setdefault((node.name, tenant), now)
+            # The clock may have been set back.
+            self._unsettled[node.name, tenant] = since = min(since, now)
+            if now - since > node.settings.settle_at_most_ms:
+                raise Broken(f"{node.name} has not put the books of {tenant} right for {now - since} ms")
+
+    def _forget(self, node: "SimulatedNode", unsettled: Collection[str]) -> None:
+        for who in [who for who in self._unsettled if who[0] == node.name and who[1] not in unsettled]:
+            del self._unsettled[who]
 
     def rested(self, cluster: "Cluster") -> None:
         settings = cluster.scenario.settings
