@@ -5,6 +5,7 @@ from creditmesh.client import Accepted, AsyncClient, Dot
 from creditmesh.errors import (
     ApiError,
     CreditmeshError,
+    FindingGone,
     IdempotencyMismatch,
     IdInUse,
     InsufficientCredit,
@@ -25,6 +26,7 @@ __all__ = [
     "AsyncClient",
     "CreditmeshError",
     "Dot",
+    "FindingGone",
     "IdInUse",
     "IdempotencyMismatch",
     "InsufficientCredit",

@@ -382,6 +382,40 @@ class AsyncClient:
 
     # --- one node: always the first endpoint, never another in its place -------------------------------------------
 
+    async def put_jobs(
+        self, source: str, jobs: Sequence[wire.ScheduledJob], *, at: int | None = None
+    ) -> wire.JobsReply:
+        """Tells the first endpoint what the scheduler `source` knows of its jobs at `at` (now), all of them.
+
+        That replaces what the source said before. It is not replicated: tell the node of the scheduler's own region.
+        """
+        body = msgspec.json.encode(wire.JobsRequest(source=source, jobs=list(jobs), at=at))
+        answer = await self._transport.call("PUT", "/v1/jobs", body=body, headers=JSON_BODY, only=self._first)
+        return _decode(answer.body, wire.JobsReply)
+
+    async def reconciliation(
+        self,
+        *,
+        tenant: str | None = None,
+        kind: wire.FindingKind | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> wire.ReconciliationReply:
+        """A page of what does not add up, as the first endpoint sees it, the longest standing first."""
+        query = wire.ReconciliationQuery(tenant=tenant, kind=kind, after=after, limit=limit)
+        return await self._read("/v1/reconciliation", wire.ReconciliationReply, query, only=self._first)
+
+    async def apply_finding(self, tenant: str, finding: str) -> wire.ApplyReply:
+        """Has the first endpoint post the operation of a finding, once. The finding's id is the idempotency key.
+
+        Raises:
+            FindingGone: it does not stand there, and was not applied.
+        """
+        path = _of(tenant, "reconciliation", "apply")
+        body = msgspec.json.encode(wire.ApplyRequest(finding=finding))
+        answer = await self._transport.call("POST", path, body=body, headers=JSON_BODY, only=self._first)
+        return _decode(answer.body, wire.ApplyReply)
+
     async def cluster(self, *, digest: bool = False) -> wire.ClusterReply:
         """Regions, links, clocks, frontier and alarms, as the first endpoint sees them."""
         return await self._read("/v1/cluster", wire.ClusterReply, wire.ClusterQuery(digest=digest), only=self._first)

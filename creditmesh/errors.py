@@ -67,6 +67,10 @@ class IdInUse(ApiError):
     """409: another request has already made a lot or claim of this name."""
 
 
+class FindingGone(ApiError):
+    """409: the finding does not stand in that region, and was not applied as far as it knows."""
+
+
 class IdempotencyMismatch(ApiError):
     """422: the key belongs to an earlier request with another body."""
 
@@ -105,6 +109,7 @@ BY_KIND: Final[dict[str, type[ApiError]]] = {
     ProblemKind.RESERVATION_ENDED: ReservationEnded,
     ProblemKind.LOT_CLOSED: LotClosed,
     ProblemKind.ALREADY_EXISTS: IdInUse,
+    ProblemKind.FINDING_GONE: FindingGone,
     ProblemKind.IDEMPOTENCY_MISMATCH: IdempotencyMismatch,
 }
 

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Final
 
 import aiohttp
@@ -22,6 +23,9 @@ Sleep = Callable[[float], Awaitable[None]]
 
 AVOID_S: Final = 5.0
 """How long an endpoint that failed is passed over while another one is to be had."""
+
+LONG_BODY: Final = 2**20
+"""Bytes."""
 
 MAX_RETRY_AFTER_S: Final = 60.0
 """A node may not park its clients for longer than this."""
@@ -185,9 +189,11 @@ class Transport:
         number: int,
     ) -> Answer | Failure:
         url = endpoint.url(path, query)
+        # What is long is sent piece by piece, so that it does not hold up whatever else the program does.
+        data = BytesIO(body) if body is not None and len(body) > LONG_BODY else body
         try:
             async with self.session.request(
-                method, url, data=body, headers=headers, timeout=within, allow_redirects=False
+                method, url, data=data, headers=headers, timeout=within, allow_redirects=False
             ) as response:
                 content = await response.read()
         except aiohttp.ClientConnectorError as error:

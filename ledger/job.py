@@ -31,6 +31,11 @@ class Job(Struct, frozen=True, gc=False, array_like=True):
     unreserved: int = 0
     """How much of ``charged`` no reservation was there for."""
 
+    @property
+    def is_running(self) -> bool:
+        """Whether reports say so: it was seen to run, and nobody has said that it has finished."""
+        return self.seen_at is not None and self.finished_at is None
+
     def reserved(self, claim: ClaimId) -> "Job":
         """With a reservation made for it."""
         return Job(

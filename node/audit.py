@@ -3,8 +3,8 @@
 Everything is read again from the journal and checked without trusting what the node has worked out before: every log
 is followed hash by hash; every tenant is folded from its first entry, and what comes out is compared with the node's
 own state of it, with what its rows say of ended claims and of keys, and with the sum of all postings. What cannot be
-read is a finding, whatever else it makes impossible. A tenant whose books differ while a compensation is still due is
-not at fault; it is counted.
+read is a finding, whatever else it makes impossible; so are the snapshots of schedulers, which are no more than read. A
+tenant whose books differ while a compensation is still due is not at fault; it is counted.
 
 The work is cut into slices, so that whoever hosts the region can serve requests in between. An entry that comes in
 while its tenant is being folded makes the fold of that tenant start again; a tenant that never holds still for long
@@ -76,6 +76,12 @@ def audit(region: Region, now: int, result: AuditResult) -> Iterator[None]:
             result.findings.append(f"tenant {tenant} cannot be audited: {error}")
         result.tenants += 1
     result.findings += [f"tenant {tenant}: the journal has entries, but there is no book" for tenant in sorted(in_logs)]
+    try:
+        for tenant in region.snapshots.tenants():
+            region.snapshots.of(tenant)
+            yield
+    except DamagedStore as error:
+        result.findings.append(f"the snapshots of schedulers cannot be read: {error}")
 
 
 def canonical_books(account: Account) -> Postings:

@@ -64,7 +64,7 @@ _TENANTS_ROWS = (
     Table.CLOSED,
     Table.KEYS,
     Table.RUNNING,
-    Table.FINISHED,
+    Table.RESTING,
     Table.POLICIES,
     Table.HISTORY,
     Table.CONFLICTS,
@@ -95,9 +95,9 @@ class StoredPast:
         return None if row is None else read(decode_key_use, Table.KEYS, name, row)
 
     def job(self, job: JobId) -> Job | None:
-        """A job, whether or not it is known to have finished."""
+        """A job, whether or not its reports say that it runs."""
         name = self._prefix + job_key(job)
-        for table in (Table.RUNNING, Table.FINISHED):
+        for table in (Table.RUNNING, Table.RESTING):
             row = self._overlay.get(table, name)
             if row is not None:
                 return read(decode_job, table, name, row)
@@ -200,6 +200,12 @@ class LedgerBook:
         start = prefix if after is None else prefix + after.encode() + b"\0"
         rows = self._overlay.scan(Table.CLOSED, start, after_prefix(prefix), limit)
         return [read(decode_claim, Table.CLOSED, key, value) for key, value in rows]
+
+    def running_jobs(self) -> Iterator[Job]:
+        """The jobs that run by their reports, each as it stands when it is looked at."""
+        recent = dict(self.account.jobs)
+        yield from (job for job in recent.values() if job.is_running)
+        yield from (job for job in self._rows(Table.RUNNING, decode_job) if job.id not in recent)
 
     def entries(self, after: Position, limit: int) -> list[Filed]:
         """Up to `limit` entries behind `after`, in canonical order."""
@@ -436,9 +442,9 @@ class LedgerBook:
                 overlay.put(Table.KEYS, key, encode_value(value))
             elif cell is Cell.JOB:
                 assert isinstance(value, Job)
-                key, ended = prefix + job_key(value.id), value.finished_at is not None
-                overlay.put(Table.FINISHED if ended else Table.RUNNING, key, encode_value(value))
-                overlay.delete(Table.RUNNING if ended else Table.FINISHED, key)
+                key, runs = prefix + job_key(value.id), value.is_running
+                overlay.put(Table.RUNNING if runs else Table.RESTING, key, encode_value(value))
+                overlay.delete(Table.RESTING if runs else Table.RUNNING, key)
             elif cell is Cell.CLAIM:
                 assert isinstance(value, Claim)
                 ended = value.is_ended

@@ -122,6 +122,13 @@ class MemorySection(Section, frozen=True, kw_only=True):
     tenants_in_memory: Count = 100_000
 
 
+class ReconciliationSection(Section, frozen=True, kw_only=True):
+    """``[reconciliation]``: how often it is looked for what does not add up, and from when on that is a finding."""
+
+    interval_ms: Annotated[int, Meta(ge=0, le=DAY_MS)] = 60_000
+    grace_ms: Annotated[int, Meta(ge=0, le=31 * DAY_MS)] = 900_000
+
+
 class ChaosSection(Section, frozen=True, kw_only=True):
     """``[chaos]``: faults on purpose."""
 
@@ -138,6 +145,7 @@ class _File(Section, frozen=True, kw_only=True):
     replication: ReplicationSection = ReplicationSection()
     store: StoreSection = StoreSection()
     memory: MemorySection = MemorySection()
+    reconciliation: ReconciliationSection = ReconciliationSection()
     chaos: ChaosSection = ChaosSection()
 
 
@@ -174,6 +182,7 @@ class NodeConfig(Struct, frozen=True, kw_only=True):
     replication: ReplicationSection
     store: StoreSection
     memory: MemorySection
+    reconciliation: ReconciliationSection
     chaos: ChaosSection
 
     @property
@@ -203,6 +212,7 @@ class NodeConfig(Struct, frozen=True, kw_only=True):
             page_bytes=self.replication.page_bytes,
             window_entries=self.replication.window_entries,
             tenants_in_memory=self.memory.tenants_in_memory,
+            grace_ms=self.reconciliation.grace_ms,
         )
 
 
@@ -232,6 +242,7 @@ class ClusterConfig(Struct, frozen=True, kw_only=True):
             replication=file.replication,
             store=file.store,
             memory=file.memory,
+            reconciliation=file.reconciliation,
             chaos=file.chaos,
         )
 

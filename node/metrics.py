@@ -41,6 +41,8 @@ class Gauges(Struct, frozen=True, kw_only=True):
     """Credit that tenants owe, all together, as a number of at least 0."""
     negative_balances: int
     """Tenants that owe more than they have."""
+    findings: Mapping[str, int]
+    """By kind: what the last reconciliation found; empty before the first."""
     replication_lag_entries: Mapping[str, int]
     """Per peer region: entries that it has and this node lacks."""
     replication_silence_seconds: Mapping[str, float]
@@ -180,6 +182,7 @@ class Metrics(Collector):
             "creditmesh_negative_balance_tenants", "Tenants that owe more than they have", now.negative_balances
         )
         for name, meaning, label, values in (
+            ("reconciliation_findings", "What the last reconciliation found", "kind", now.findings),
             ("replication_lag_entries", "Entries that a peer has and this node lacks", "peer",
              now.replication_lag_entries),
             ("replication_silence_seconds", "Since anything was heard of a peer", "peer",

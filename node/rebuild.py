@@ -3,7 +3,7 @@
 A node that meets a damaged row stops, and leaves a mark; its next start, or one that meets damage itself, comes here:
 
     1. what must not be forgotten is noted beside the mark: how far the rows went, how far each log
-    2. every row that can be worked out is deleted
+    2. every row that can be worked out is deleted, and the snapshots of schedulers, which come again
     3. the journal is made whole (`node.store.salvage`): what stands behind a gap is put aside
     4. the entries are folded, a chunk of commits at a time, and checkpointed as far as the rows went before
     5. in one batch the low-water commit is written, and the mark taken away
@@ -58,7 +58,7 @@ from replication.clock import VectorClock, hlc_at, merge
 from replication.entry import LogHead
 from replication.filed import legs_of
 
-_DERIVED: Final = (
+_DROPPED: Final = (
     Table.DOTS,
     Table.STATES,
     Table.LOTS,
@@ -67,11 +67,12 @@ _DERIVED: Final = (
     Table.KEYS,
     Table.HISTORY,
     Table.RUNNING,
-    Table.FINISHED,
+    Table.RESTING,
     Table.POLICIES,
     Table.CONFLICTS,
     Table.CONFLICT_ORDER,
     Table.UNSETTLED,
+    Table.SNAPSHOTS,
 )
 _ROWS_AT_ONCE: Final = 1_000
 _STEP: Final = 4_096
@@ -203,7 +204,7 @@ class Rebuild:
     # -- the work ---------------------------------------------------------------------------------------------------
 
     def _clear(self) -> None:
-        for table in _DERIVED:
+        for table in _DROPPED:
             for rows in all_rows(self._disk, table, _ROWS_AT_ONCE):
                 for key, _ in rows:
                     self._overlay.delete(table, key)

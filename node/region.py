@@ -13,7 +13,7 @@ lately; the rest is on disk (see `node.book` and `node.store.journal`).
 """
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
@@ -26,7 +26,7 @@ from conflict.contest import Contest
 from conflict.detect import Kind
 from conflict.report import Report, loser_in, report_id
 from ledger.admission import admit, admit_transfer
-from ledger.cells import Effect
+from ledger.cells import Effect, KeyUse
 from ledger.claim import Claim, ClaimState
 from ledger.command import Command, GrantCredit, TransferCredit, fingerprint
 from ledger.ids import ClaimId, Key, LotId, Position, TenantId
@@ -56,6 +56,7 @@ from node.lowwater import LowWater, copy_of
 from node.mending import Mender
 from node.schedule import Due, Schedule
 from node.settings import RegionSettings
+from node.snapshots import MAX_SOURCES, ScheduledJob, Snapshots, Source
 from node.store.aside import Aside
 from node.store.errors import DamagedEntry, DamagedRows, ForeignDirectory
 from node.store.journal import Journal, filed_of
@@ -65,6 +66,7 @@ from node.store.rows import (
     CEILING_AGAIN,
     LOW,
     RULES_KEY,
+    after_prefix,
     conflict_of,
     decode_claim,
     decode_lot,
@@ -81,7 +83,7 @@ from node.store.rows import (
     tenant_of,
 )
 from node.sums import Sums
-from replication.clock import Hlc, VectorClock, hlc_at, ms_of
+from replication.clock import Dot, Hlc, VectorClock, hlc_at, ms_of
 from replication.codec import Ranges
 from replication.delivery import Delivered, Delivery
 from replication.entry import VERSION, Entry, EntryError, LogHead, Malformed, hash_of, seal
@@ -121,6 +123,17 @@ class Counts(Struct):
     """Idempotency keys whose lifetime was over."""
 
 
+class Received(Struct, frozen=True):
+    """What became of a snapshot of a scheduler."""
+
+    taken: bool
+    """False: a later one was there already, and stays."""
+    source: Source
+    """The one that stands now; of an empty one nothing is kept."""
+    unknown: list[TenantId]
+    """The tenants in it that do not exist here."""
+
+
 Done = list[tuple[LedgerBook, Effect]]
 """What an entry did, account by account: in one, or in the giver's and the receiver's."""
 
@@ -148,6 +161,7 @@ class Region:
         self.alarms = Alarms()
         self.counts = Counts({})
         self.journal = Journal(overlay)
+        self.snapshots = Snapshots(overlay)
         self.frontier = -1
         self.books: dict[TenantId, LedgerBook] = {}
         self._overlay = overlay
@@ -272,9 +286,7 @@ class Region:
             if use.request != request:
                 detail = "the idempotency key was used for another request; take a new key for a new request"
                 return Refusal(Reason.IDEMPOTENCY_MISMATCH, detail, {"key": key})
-            filed = self.journal.find(use.replica, use.seq)
-            assert filed is not None, f"key {key} names {use.replica}:{use.seq}, which the journal lacks"
-            return Accepted(filed, replayed=True)
+            return self._accepted_before(use)
         if not book.exists and not isinstance(command, GrantCredit):
             return _no_such_tenant(tenant)
         operation = self._judge(book, command, key, now)
@@ -284,6 +296,28 @@ class Region:
             return Accepted(self._append(book, operation, key, request, now), replayed=False)
         except Malformed:
             return invalid("amount", "is spread over too many lots for one entry; ask for less at a time")
+
+    def accepted_under(self, tenant: TenantId, key: Key, now: int) -> Accepted | None:
+        """What a tenant's key was used for first, whatever that was, while the key is remembered."""
+        use = self._book(tenant, now).account.remembered(key, self.present(now))
+        return None if use is None else self._accepted_before(use)
+
+    def _accepted_before(self, use: KeyUse) -> Accepted:
+        filed = self.journal.find(use.replica, use.seq)
+        assert filed is not None, f"a key names {use.replica}:{use.seq}, which the journal lacks"
+        return Accepted(filed, replayed=True)
+
+    def take_snapshot(self, name: str, at: int, jobs: Mapping[TenantId, Sequence[ScheduledJob]]) -> Received | Refusal:
+        """Put what the scheduler `name` says of its jobs at `at` (ms) in the place of what it said before."""
+        if jobs and not self.snapshots.has_room_for(name):
+            return invalid("source", f"would be one more than the {MAX_SOURCES} that a node keeps")
+        taken = self.snapshots.replace(name, at, jobs)
+        unknown = sorted(tenant for tenant in jobs if not self._knows(tenant))
+        return Received(taken, self.snapshots.source(name) or Source(name, at, 0), unknown)
+
+    def _knows(self, tenant: TenantId) -> bool:
+        book = self.books.get(tenant)
+        return book.exists if book is not None else self._overlay.get(Table.STATES, tenant_key(tenant)) is not None
 
     def _judge(self, book: LedgerBook, command: Command, key: Key, now: int) -> Operation | Refusal:
         tenant, present = book.tenant, self.present(now)
@@ -321,6 +355,27 @@ class Region:
         recent = sorted(tenant for tenant, book in self.books.items() if book.exists)
         for tenant, _ in groupby(merge(stored, recent)):
             yield tenant
+
+    def tenants_at_work(self) -> Iterator[TenantId]:
+        """By name, every tenant of which anything is open: a reservation, a debt, a job, the books, or what is recent.
+
+        And those that a snapshot names, whether or not they exist.
+        """
+        stored = [self._tenants_in(table) for table in (Table.OPEN, Table.RUNNING, Table.UNSETTLED)]
+        for tenant, _ in groupby(merge(sorted(self._unstable), *stored, self.snapshots.tenants())):
+            yield tenant
+
+    def _tenants_in(self, table: Table) -> Iterator[TenantId]:
+        start = b""
+        while rows := self._overlay.scan(table, start, None, 1):
+            tenant = TenantId(tenant_of(rows[0][0]))
+            yield tenant
+            start = after_prefix(tenant_key(tenant))
+
+    def glance(self, tenant: TenantId) -> LedgerBook:
+        """A tenant's book, or one without entries; it is not kept in memory if it was not there."""
+        book = self.books.get(tenant)
+        return book if book is not None else self._read_book(tenant)
 
     def _book(self, tenant: TenantId, now: int) -> LedgerBook:
         book = self.books.get(tenant)
@@ -574,11 +629,8 @@ class Region:
     # -- putting the books right ------------------------------------------------------------------------------------
 
     def _compensate(self, now: int) -> None:
-        """Post what this region owes to the books, for tenants that have been quiet, or unsettled for too long.
-
-        Not while what an earlier boot posted may still come back from a peer.
-        """
-        if self.aside and self.aside.holds_back(self.clock, self.clock):
+        """Post what this region owes to the books, for tenants that have been quiet, or unsettled for too long."""
+        if self.may_have_posted:
             return
         looked_at = 0
         for book in list(self._merged.values()):
@@ -601,18 +653,40 @@ class Region:
                 if looked_at > _CONTESTS_AT_ONCE:
                     return
 
-    def _put_right(self, book: LedgerBook, now: int) -> None:
+    @property
+    def may_have_posted(self) -> bool:
+        """Whether compensations of an earlier boot may still come back from a peer: until then none is posted."""
+        return bool(self.aside) and self.aside.holds_back(self.clock, self.clock)
+
+    def amend(self, tenant: TenantId, loser: Dot, now: int) -> Filed | None:
+        """Post now what this region owes to the books for one operation; the compensation, or None if nothing is owed.
+
+        It is what would be posted anyway when the tenant has been quiet for long enough.
+        """
+        book = self._book(tenant, now)
         book.review()
         self._count_conflicts(book)
-        owed = [contest for contest in book.contests.values() if self._owes(book, contest, now)]
+        contest = book.contests.get(loser)
+        posted = self._make_amends(book, [contest], now) if contest is not None and not self.may_have_posted else []
+        return posted[0] if posted else None
+
+    def _make_amends(self, book: LedgerBook, contests: list[Contest], now: int) -> list[Filed]:
+        owed = [contest for contest in contests if self._owes(book, contest, now)]
+        posted = []
         for compensation, postings in compensations(
             owed, self.settings.region, _COMPENSATED_AT_ONCE, _COMPENSATING_POSTINGS
         ):
             effect = Effect(postings, Outcome.POSTED, None, None, ())
             try:
-                self._stamp([(book, effect)], self._next_place(now), compensation, None, None)
+                posted.append(self._stamp([(book, effect)], self._next_place(now), compensation, None, None))
             except Malformed as error:
                 self.alarms.raise_(AlarmKind.TOO_LONG, book.tenant, f"cannot post a compensation: {error}", now)
+        return posted
+
+    def _put_right(self, book: LedgerBook, now: int) -> None:
+        book.review()
+        self._count_conflicts(book)
+        self._make_amends(book, list(book.contests.values()), now)
         if book.account.debt(self.settings.region) and self._has_own_credit(book, now):
             # A lot started while nobody here knew of the debt, or credit was moved here.
             self._sweep(book, Settle(), now)
@@ -694,13 +768,26 @@ class Region:
         filed = next((leg for leg in legs_of(found) if leg.is_receipt == is_receipt), None) if found else None
         if filed is None:
             return None
-        book = self._book(filed.tenant, now)
-        book.review()
-        contest = book.contests.get(filed.dot) or book.stored_contest(filed.position)
+        contest = self._contest_of(filed, now)
         if contest is None or contest.is_void:
             return None
-        report = book.report(contest)
+        report = self._book(filed.tenant, now).report(contest)
         return report if report.id == name else None
+
+    def amends(self, tenant: TenantId, loser: Dot, now: int) -> list[Filed] | None:
+        """The compensations known for an operation, in canonical order; None if the tenant has no such entry here."""
+        found = self.journal.find(loser.replica, loser.seq)
+        filed = next((leg for leg in legs_of(found) if leg.tenant == tenant), None) if found else None
+        if filed is None:
+            return None
+        contest = self._contest_of(filed, now)
+        posted = [self.journal.find(*amends.dot) for amends in contest.amends] if contest is not None else []
+        return [entry for entry in posted if entry is not None]
+
+    def _contest_of(self, filed: Filed, now: int) -> Contest | None:
+        book = self._book(filed.tenant, now)
+        book.review()
+        return book.contests.get(filed.dot) or book.stored_contest(filed.position)
 
     def _stored_conflicts(self, tenant: TenantId | None, before: Position) -> Iterator[tuple[Position, TenantId]]:
         """The conflicts that have rows, the latest first."""

@@ -12,7 +12,7 @@ is on disk.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import islice
 from typing import Final, Protocol, TypeVar
@@ -25,6 +25,7 @@ from ledger.ids import Key, TenantId
 from ledger.refusal import Refusal
 from node.alarms import Alarm, AlarmKind
 from node.api.facade import Asked, NothingDone, Unavailable
+from node.applying import Applied, apply
 from node.audit import AuditResult, audit
 from node.book import LedgerBook
 from node.clock import WallClock
@@ -32,7 +33,9 @@ from node.config import NodeConfig
 from node.history import Overtaken
 from node.links import Links
 from node.metrics import Gauges, Metrics
-from node.region import Accepted, Region
+from node.reconcile import Reconciliation, reconcile
+from node.region import Accepted, Received, Region
+from node.snapshots import ScheduledJob
 from node.store.errors import DamagedEntry, StorageError
 from node.store.kv import Write
 from replication.clock import VectorClock, descends, encode_token, essential, lacking_count, merge, ms_of
@@ -47,6 +50,7 @@ _EXPORTED_AT_ONCE: Final = 200
 _EXPORTED_BYTES_AT_ONCE: Final = 256 * 1024
 
 T = TypeVar("T")
+Decided = TypeVar("Decided", bound=Applied)
 
 log = structlog.get_logger()
 
@@ -76,6 +80,7 @@ class ClusterState(Struct, frozen=True, kw_only=True):
     clock: VectorClock
     digest: str | None
     unsettled_tenants: int
+    findings: Mapping[str, int] | None
     peers: list[PeerState]
     frontier: int | None
     held_back_by: str | None
@@ -98,7 +103,8 @@ class Committer:
     """Group commit: seals the region's open batch whenever the disk is free, and tells who waits.
 
     Relations kept: at most one batch is at the disk; ``_waiting`` is in the order in which requests came, so that one
-    that waits for an older commit than those before it may wait a commit longer.
+    that waits for an older commit than those before it may wait a commit longer. ``_writing`` wait for the batch that
+    is open, ``_landing`` for the one at the disk.
     """
 
     def __init__(self, region: Region, disk: Storage, metrics: Metrics) -> None:
@@ -110,6 +116,8 @@ class Committer:
         self._kicked = False
         self._is_held = False
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._writing: list[asyncio.Future[None]] = []
+        self._landing: list[asyncio.Future[None]] = []
         self._begun_at = 0.0
         self.failure: asyncio.Future[Exception] = self._loop.create_future()
         self._idle = asyncio.Event()
@@ -129,6 +137,15 @@ class Committer:
             raise Unavailable(str(self.failure.result()))
         future: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append((commit, future))
+        self.kick()
+        await future
+
+    async def written(self) -> None:
+        """Return when all rows that have been written by now are on disk. Raises `Unavailable` if that will not be."""
+        if self.failure.done():
+            raise Unavailable(str(self.failure.result()))
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._writing.append(future)
         self.kick()
         await future
 
@@ -159,10 +176,10 @@ class Committer:
         if not isinstance(error, StorageError):
             log.critical("broken", region=self._region.settings.region, exc_info=error)
         self.failure.set_result(error)
-        while self._waiting:
-            _, future = self._waiting.popleft()
+        for future in [*self._writing, *self._landing, *(future for _, future in self._waiting)]:
             if not future.done():
                 future.set_exception(Unavailable(str(error)))
+        self._waiting.clear()
 
     def _commit(self) -> None:
         self._kicked = False
@@ -171,7 +188,9 @@ class Committer:
         count = self._region.journal.open_count
         try:
             batch = self._region.seal()
+            self._landing, self._writing = self._writing, []
             if not batch:
+                _wake(self._landing)
                 return
             self._busy = True
             self._idle.clear()
@@ -195,6 +214,7 @@ class Committer:
         self._metrics.commit_landed(time.perf_counter() - self._begun_at)
         fresh = self._region.landed()
         durable = self._region.journal.durable_commit
+        _wake(self._landing)
         waiting = self._waiting
         while waiting and waiting[0][0] <= durable:
             _, future = waiting.popleft()
@@ -230,20 +250,23 @@ class Node:
         self._is_push_due = False
         self._damage_told = (0, 0)
         self._batching = asyncio.Lock()
-        self._ticking: asyncio.Task[None] | None = None
+        self._findings: dict[str, int] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self.committer.on_durable = self._became_durable
 
     # -- life -------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to sweep."""
-        self._ticking = asyncio.create_task(self._tick_for_ever())
+        """Begin to sweep, and to reconcile."""
+        self._tasks.append(asyncio.create_task(self._tick_for_ever()))
+        if self.config.reconciliation.interval_ms:
+            self._tasks.append(asyncio.create_task(self._reconcile_for_ever()))
 
     async def stop(self) -> None:
         """Stop sweeping, and bring what is acknowledged or due to the disk."""
-        if self._ticking is not None:
-            self._ticking.cancel()
-            await asyncio.gather(self._ticking, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         with suppress(Unavailable):
             await self._all_durable()
 
@@ -269,6 +292,24 @@ class Node:
             self.on_outgoing()
             self.committer.kick()
             await asyncio.sleep(TICK_SECONDS)
+
+    async def _reconcile_for_ever(self) -> None:
+        while not self.committer.failure.done():
+            await asyncio.sleep(self.config.reconciliation.interval_ms / 1000)
+            found = Reconciliation()
+            try:
+                await self.reconcile(found)
+            except Unavailable as error:
+                log.warning("reconciliation", region=self.name, put_off=str(error))
+                continue
+            except Exception:
+                # Nothing was changed, and nothing else that the node does rests on it.
+                log.exception("a reconciliation failed", region=self.name)
+                continue
+            counts = {kind.value: count for kind, count in found.counts.items()}
+            if counts != (self._findings or dict.fromkeys(counts, 0)):
+                log.info("reconciliation", region=self.name, **counts)
+            self._findings = counts
 
     def _tell_of_damage(self) -> None:
         """Log that commits of the journal were found damaged, or are whole again."""
@@ -311,28 +352,50 @@ class Node:
             outcome = self._judge(tenant, command, key)
             rest = deadline - time.monotonic()
             if isinstance(outcome, Accepted) or not outcome.fields.get("elsewhere") or rest <= 0:
-                break
+                return await self._when_durable(tenant, outcome)
             self.links.ask_around(self.wall_ms())
             self.on_outgoing()
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(rest, self.config.timing.anti_entropy_interval_ms / 1000)):
                     await moved.wait()
+
+    async def apply_finding(self, tenant: TenantId, name: str) -> Applied:
+        """Settle a finding, once, and return when the entry that does is durable. Raises `Unavailable`."""
+        found = Reconciliation(tenant, lambda finding: finding.id == name)
+        await self.reconcile(found)
+        finding = next(iter(found.found), None)
+        outcome = self._decide(lambda now: apply(self.region, tenant, name, finding, now))
+        return await self._when_durable(tenant, outcome)
+
+    async def put_jobs(
+        self, source: str, at: int, jobs: Mapping[TenantId, Sequence[ScheduledJob]]
+    ) -> Received | Refusal:
+        """Take a scheduler's snapshot, and return when it is on disk. Raises `Unavailable`."""
+        received = self._decide(lambda _: self.region.take_snapshot(source, at, jobs))
+        await self.committer.written()
+        return received
+
+    def _judge(self, tenant: TenantId, command: Command, key: Key) -> Accepted | Refusal:
+        return self._decide(lambda now: self.region.submit(tenant, command, key, now))
+
+    def _decide(self, decide: Callable[[int], T]) -> T:
+        """What the region decides at the time given (ms)."""
+        if self.committer.failure.done() or self._low_on_disk:
+            raise Unavailable("; ".join(self.not_ready()))
+        try:
+            return decide(self.wall_ms())
+        except DamagedEntry as error:
+            raise NothingDone(_waits_for(error)) from None
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the end
+            raise self._stopped_by(error) from None
+
+    async def _when_durable(self, tenant: TenantId, outcome: Decided) -> Decided:
         if isinstance(outcome, Accepted):
             await self.committer.durable(outcome.filed.commit)
         elif (book := self.region.books.get(tenant)) is not None:
             # A refusal tells of the tenant's state: let none of it be such as a crash could take back.
             await self.committer.durable(book.last_commit)
         return outcome
-
-    def _judge(self, tenant: TenantId, command: Command, key: Key) -> Accepted | Refusal:
-        if self.committer.failure.done() or self._low_on_disk:
-            raise Unavailable("; ".join(self.not_ready()))
-        try:
-            return self.region.submit(tenant, command, key, self.wall_ms())
-        except DamagedEntry as error:
-            raise NothingDone(_waits_for(error)) from None
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the end
-            raise self._stopped_by(error) from None
 
     async def submit_all(self, asked: Sequence[Asked]) -> list[Accepted | Refusal | NothingDone]:
         """Judge commands one after the other, and return when the one commit that holds them is durable.
@@ -470,6 +533,13 @@ class Node:
                 await asyncio.sleep(0)
         return result
 
+    async def reconcile(self, result: Reconciliation) -> None:
+        """Look for what does not add up, in slices (see `node.reconcile`), until all that was seen is durable."""
+        with self._fail_stop():
+            for _ in reconcile(self.region, self.wall_ms(), result):
+                await asyncio.sleep(0)
+        await self._all_durable()
+
     # -- the cluster ------------------------------------------------------------------------------------------------
 
     def now(self) -> int:
@@ -499,6 +569,7 @@ class Node:
             clock=clock,
             digest=region.digest() if with_digest else None,
             unsettled_tenants=region.unsettled_count,
+            findings=self._findings,
             peers=[
                 PeerState(
                     region=peer.region,
@@ -533,6 +604,7 @@ class Node:
             mended_commits=region.mending.mended,
             debt_outstanding=sum(debts.values()),
             negative_balances=len(debts),
+            findings=self._findings or {},
             replication_lag_entries={peer.region: lacking_count(region.clock, peer.has) for peer in peers},
             replication_silence_seconds={
                 peer.region: (now - peer.heard_at) / 1000 for peer in peers if peer.heard_at is not None
@@ -554,6 +626,12 @@ def _waits_for(damage: DamagedEntry | str) -> str:
 
 def _ago(then: int | None, now: int) -> int | None:
     return None if then is None else max(0, now - then)
+
+
+def _wake(waiting: list[asyncio.Future[None]]) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_result(None)
 
 
 def _nothing(*_: object) -> None:

@@ -25,6 +25,8 @@ class RegionSettings(Struct, frozen=True, kw_only=True):
     page_bytes: int = 256 * 1024
     window_entries: int = 4_096
     tenants_in_memory: int = 100_000
+    grace_ms: int = 900_000
+    """How long nothing need be heard of a job before that is a finding."""
 
     @property
     def peers(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ Nothing happens by itself: the test says who acts, when frames arrive, when batc
 """
 
 from itertools import count
+from typing import ClassVar
 
 from msgspec import Struct
 
@@ -38,6 +39,8 @@ class Member(Struct):
 class World:
     """Regions that are linked, all to all, unless cut."""
 
+    terms: ClassVar[Terms] = Terms(Limits(10**9, 60_000))
+
     def __init__(self, names: tuple[str, ...], **settings: int | Rules) -> None:
         self.names = names
         self.now = START_MS
@@ -54,7 +57,7 @@ class World:
             cluster="test",
             region=name,
             regions=self.names,
-            terms=Terms(Limits(10**9, 60_000)),
+            terms=self.terms,
             **{"checkpoint_after_ms": 0, "anti_entropy_interval_ms": 100, **self._settings},  # type: ignore[arg-type]
         )
         region = opened(disk, disk.write, settings, f"b{next(self._boots)}", self.now)

@@ -69,6 +69,8 @@ class ClusterReply(ReadReply, frozen=True, kw_only=True):
     """Of canonical state: equal clocks mean equal digests. Null unless asked for."""
     unsettled_tenants: int
     """Tenants whose books this node may still have to put right; 0 once its compensations are posted."""
+    findings: dict[str, int] | None
+    """By kind: how much did not add up when this node last looked by itself. Null before the first time."""
     regions: list[RegionLink]
     frontier: Frontier
     alarms: list[Alarm]

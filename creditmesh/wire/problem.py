@@ -24,6 +24,7 @@ class ProblemKind(StrEnum):
     RESERVATION_ENDED = "reservation-ended"
     LOT_CLOSED = "lot-closed"
     ALREADY_EXISTS = "already-exists"
+    FINDING_GONE = "finding-gone"
     PAYLOAD_TOO_LARGE = "payload-too-large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
     IDEMPOTENCY_MISMATCH = "idempotency-mismatch"
@@ -41,6 +42,7 @@ STATUS: Final[dict[ProblemKind, int]] = {
     ProblemKind.RESERVATION_ENDED: 409,
     ProblemKind.LOT_CLOSED: 409,
     ProblemKind.ALREADY_EXISTS: 409,
+    ProblemKind.FINDING_GONE: 409,
     ProblemKind.PAYLOAD_TOO_LARGE: 413,
     ProblemKind.UNSUPPORTED_MEDIA_TYPE: 415,
     ProblemKind.IDEMPOTENCY_MISMATCH: 422,

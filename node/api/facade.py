@@ -12,11 +12,14 @@ from ledger.command import Command
 from ledger.ids import Key, Position, TenantId
 from ledger.refusal import Refusal
 from node.alarms import Alarm
+from node.applying import Applied
 from node.book import LedgerBook
 from node.clock import WallClock
 from node.config import NodeConfig
 from node.metrics import Metrics
-from node.region import Accepted
+from node.reconcile import Reconciliation
+from node.region import Accepted, Received
+from node.snapshots import ScheduledJob
 from replication.clock import VectorClock
 from replication.filed import Filed
 
@@ -127,6 +130,11 @@ class ClusterState(Protocol):
     @property
     def unsettled_tenants(self) -> int:
         """Tenants whose books this node may still have to put right."""
+        ...
+
+    @property
+    def findings(self) -> Mapping[str, int] | None:
+        """By kind: what the last reconciliation by itself found; None before the first."""
         ...
 
     @property
@@ -247,6 +255,20 @@ class Node(Protocol):
 
         Raises `Unavailable`.
         """
+        ...
+
+    async def put_jobs(
+        self, source: str, at: int, jobs: Mapping[TenantId, Sequence[ScheduledJob]]
+    ) -> Received | Refusal:
+        """Take a scheduler's snapshot; what is taken is on disk when this returns. Raises `Unavailable`."""
+        ...
+
+    async def reconcile(self, result: Reconciliation) -> None:
+        """Look for what does not add up. Raises `Unavailable`."""
+        ...
+
+    async def apply_finding(self, tenant: TenantId, name: str) -> Applied:
+        """Settle a finding, once; what was posted is durable when this returns. Raises `Unavailable`."""
         ...
 
     async def read(self, tenant: TenantId, render: Callable[[LedgerBook], T]) -> T | None:

@@ -27,6 +27,7 @@ TITLES: Final[dict[ProblemKind, str]] = {
     ProblemKind.RESERVATION_ENDED: "The reservation has ended",
     ProblemKind.LOT_CLOSED: "The lot is closed",
     ProblemKind.ALREADY_EXISTS: "The name is taken",
+    ProblemKind.FINDING_GONE: "The finding does not stand",
     ProblemKind.PAYLOAD_TOO_LARGE: "The body is too large",
     ProblemKind.UNSUPPORTED_MEDIA_TYPE: "The body is in no known form",
     ProblemKind.IDEMPOTENCY_MISMATCH: "The idempotency key belongs to another request",
@@ -50,12 +51,13 @@ FIELDS: Final[dict[ProblemKind, Fields]] = {
     ProblemKind.DEBT_LIMIT: Fields({"requested": int, "available": int, "debt_limit": int}),
     ProblemKind.HELD_LIMIT: Fields({"requested": int, "held": int, "max_held": int}),
     ProblemKind.NOT_FOUND: Fields(
-        {}, dict.fromkeys(("tenant", "lot", "reservation", "claim", "conflict", "peer"), str)
+        {}, dict.fromkeys(("tenant", "lot", "reservation", "claim", "conflict", "finding", "peer"), str)
     ),
     ProblemKind.METHOD_NOT_ALLOWED: Fields(),
     ProblemKind.RESERVATION_ENDED: Fields({"reservation": str, "state": str, "captured": int}, {"conflict": str}),
     ProblemKind.LOT_CLOSED: Fields({"lot": str}),
     ProblemKind.ALREADY_EXISTS: Fields({}, dict.fromkeys(("lot", "reservation", "debit", "transfer"), str)),
+    ProblemKind.FINDING_GONE: Fields({"finding": str}),
     ProblemKind.PAYLOAD_TOO_LARGE: Fields({"field": str}),
     ProblemKind.UNSUPPORTED_MEDIA_TYPE: Fields({"field": str}),
     ProblemKind.IDEMPOTENCY_MISMATCH: Fields({"key": str}),

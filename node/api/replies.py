@@ -6,7 +6,7 @@ A write's reply is a function of its entry, so a retry gets the same one, in whi
 
 from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import msgspec
 
@@ -16,11 +16,13 @@ from creditmesh import wire
 from creditmesh.wire import MAX_AMOUNT
 from ledger.account import Account
 from ledger.claim import Claim, ClaimState, ClaimView, Funding
+from ledger.command import GrantCredit, ReleaseHold, ReportUsage
 from ledger.event_time import Standing
 from ledger.ids import TenantId
 from ledger.lot import Lot, LotState, spending_place
 from ledger.operation import (
     Capture,
+    Compensation,
     Debit,
     Grant,
     Heartbeat,
@@ -36,6 +38,7 @@ from ledger.operation import (
 from ledger.posting import DEBT, REVOKED, USED, Outcome
 from ledger.statement import Line
 from node.api.facade import ClusterState, Lag, PeerState
+from node.finding import Finding, Remedy
 from replication.filed import Filed
 
 _STATES: Final = {
@@ -422,12 +425,51 @@ def _contender(party: Party) -> wire.Contender:
     )
 
 
+def finding(found: Finding) -> wire.Finding:
+    """A finding, and what would settle it."""
+    return wire.Finding(
+        id=found.id,
+        kind=wire.FindingKind(found.kind.value),
+        tenant=found.tenant,
+        subject=found.subject,
+        since=found.since,
+        detail=found.detail,
+        entries=[f"{dot.replica}:{dot.seq}" for dot in found.entries],
+        operation=None if found.remedy is None else _operation(found.remedy),
+        why_not=found.why_not,
+        region=found.region,
+    )
+
+
+def _operation(remedy: Remedy) -> wire.FindingOperation:
+    """An operation by the names that requests have for it."""
+    kind, body = _kind_and_body(remedy)
+    return wire.FindingOperation(kind=kind, body={name: value for name, value in body.items() if value is not None})
+
+
+def _kind_and_body(remedy: Remedy) -> tuple[str, dict[str, Any]]:
+    match remedy:
+        case ReleaseHold():
+            return "release", {"reservation": remedy.reservation}
+        case GrantCredit():
+            weights = {} if remedy.weights is None else {"weights": dict(remedy.weights)}
+            return "grant", {"amount": remedy.amount, "expires_at": remedy.expires_at, "lot": remedy.lot, **weights}
+        case ReportUsage():
+            body = {name: getattr(remedy, name) for name in ("job", "start", "end", "reservation", "final")}
+            return "usage", {**body, "amount": remedy.cost}
+        case Compensation():
+            return "compensation", {"of": msgspec.to_builtins(remedy.of)}
+        case _:
+            assert_never(remedy)
+
+
 def cluster_fields(state: ClusterState) -> dict[str, Any]:
     """What `wire.ClusterReply` says of the cluster."""
     return {
         "clock": dict(sorted(state.clock.items())),
         "digest": state.digest,
         "unsettled_tenants": state.unsettled_tenants,
+        "findings": None if state.findings is None else dict(state.findings),
         "regions": [_link(peer) for peer in state.peers],
         "frontier": wire.Frontier(
             hlc=None if state.frontier is None else reading(state.frontier), held_back_by=state.held_back_by

@@ -323,11 +323,12 @@ def fault(error: msgspec.ValidationError, whole: str) -> Refused:
         return invalid(keyed["key"][:_MOST_QUOTED], _KEY_RULES[keyed["what"]])
     found = _AT.search(message)
     rule = message if found is None else message[: found.start()]
+    at = "" if found is None else found["at"]
     if isinstance(error.__cause__, ValueError):
-        # Said by the request's type itself: the first word is the field.
+        # Said by the request's type itself, or by that of a part: the first word is the field.
         field, _, rule = rule.partition(" ")
-        return invalid(field, rule)
-    return invalid((found and found["at"]) or whole, f"is not right: {rule[0].lower()}{rule[1:]}")
+        return invalid(f"{at}.{field}" if at else field, rule)
+    return invalid(at or whole, f"is not right: {rule[0].lower()}{rule[1:]}")
 
 
 # -- clocks and places -------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from node.api.oversight import Oversight
 from node.api.problems import Refused, invalid, not_ready, problem_response
 from node.api.quotes import Quotes
 from node.api.reads import TenantReads
+from node.api.reconciling import Reconciling
 from node.api.router import Router
 from node.api.usage_events import UsageEvents
 from node.api.writes import WRITES, write_route
@@ -49,6 +50,7 @@ def routes(node: Node) -> Iterator[Route]:
     yield from UsageEvents(node).routes()
     yield from TenantHistory(node).routes()
     yield from Oversight(node).routes()
+    yield from Reconciling(node).routes()
     if node.config.chaos.enabled:
         yield from Chaos(node).routes()
 

@@ -9,7 +9,21 @@ from typing import Final
 
 import typer
 
-from node.cli import backup, chaos, conflicts, credit, demo, many, operate, policy, rebuild, replay, statement, up
+from node.cli import (
+    backup,
+    chaos,
+    conflicts,
+    credit,
+    demo,
+    many,
+    operate,
+    policy,
+    rebuild,
+    reconcile,
+    replay,
+    statement,
+    up,
+)
 from node.cli.exits import INTERRUPTED, OK, REFUSED, USAGE, Stop
 from node.config import ConfigError
 
@@ -22,7 +36,9 @@ app: Final = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (up, credit, statement, policy, many, conflicts, operate, backup, rebuild, chaos, replay, demo):
+for commands in (
+    up, credit, statement, policy, many, conflicts, reconcile, operate, backup, rebuild, chaos, replay, demo,
+):  # fmt: skip
     commands.add_to(app)
 
 

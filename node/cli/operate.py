@@ -44,6 +44,9 @@ def _status(reply: wire.ClusterReply) -> list[RenderableType]:
         "entries": f"{sum(reply.clock.values()):,}",
         "stable": stable + held_back,
     }
+    if reply.findings is not None:
+        found = [f"{count:,} {kind}" for kind, count in reply.findings.items() if count]
+        known["findings"] = "; ".join(found) or "none"
     if reply.digest is not None:
         known["digest"] = reply.digest
     peers = table("peer", "link", "heard", "missing here#", "missing there#")

@@ -49,6 +49,11 @@ def facts(**rows: str | Text) -> Table:
     return made
 
 
+def printable(text: str) -> str:
+    """What others have named, with nothing in it that a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "·" for letter in text)
+
+
 def amount(value: int | None) -> str:
     """``1,234``; nothing for what is not there."""
     return "" if value is None else f"{value:,}"

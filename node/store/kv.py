@@ -42,12 +42,13 @@ class Table(StrEnum):
     KEYS = "keys"
     HISTORY = "history"
     RUNNING = "running"
-    FINISHED = "finished"
+    RESTING = "resting"
     POLICIES = "policies"
     CONFLICTS = "conflicts"
     CONFLICT_ORDER = "conflict-order"
     UNSETTLED = "unsettled"
     ASIDE = "aside"
+    SNAPSHOTS = "snapshots"
 
     seed: int
     """What the checksums of this table's rows begin with."""

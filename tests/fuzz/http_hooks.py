@@ -36,6 +36,12 @@ RULES_OF_MEANING: Final = re.compile(
     r"|must not exceed what the claim has used and not been refunded, \d+"
     r"|must be left out: a statement in CSV comes whole"
     r"|would be one open lot more than the \d+ that a tenant may have"
+    r"|must be null of a job that (?:is pending|has not finished)"
+    r"|must not be before started_at"
+    r"|lies in the future: at most \d+ is taken"
+    r"|must not lie behind the time of the snapshot, \d+"
+    r"|is the same job of the same tenant as jobs\[\d+\]"
+    r"|would be one more than the \d+ that a node keeps"
 )
 _TAKEN: Final = frozenset((200, 201, 402, 404, 409, 422, 503))
 

@@ -112,6 +112,17 @@ def _bodies() -> Iterator[bytes]:
         yield bytes([number << 1 | 1]) + msgspec.msgpack.encode(request)
 
 
+def _snapshots() -> Iterator[bytes]:
+    running, finished = wire.JobState.RUNNING, wire.JobState.FINISHED
+    jobs = [
+        wire.ScheduledJob(tenant="acme", job="train", state=running, started_at=5, gpu_type="h100", gpus=8),
+        wire.ScheduledJob(tenant="b:1", job="\u00e4 \0", state=finished, started_at=5, ended_at=9, reservation="r"),
+    ]
+    for request in (wire.JobsRequest(source="slurm", jobs=jobs, at=NOON), wire.JobsRequest(source="s", jobs=[])):
+        yield b"\0" + msgspec.json.encode(request)
+        yield b"\1" + msgspec.msgpack.encode(request)
+
+
 def _texts() -> Iterator[bytes]:
     yield from (
         b'key-1\n"quoted \\" key"',
@@ -137,6 +148,7 @@ _SEEDS: Final = {
     "entries": _entries,
     "rows": _rows,
     "bodies": _bodies,
+    "snapshots": _snapshots,
     "texts": _texts,
     "config": _config,
     "peers": _peers,

@@ -7,6 +7,7 @@ finding. What it takes must come back from its encoder as it was.
     entries   what stands in a log, behind its hash; what is taken must be fit for the audit trail
     rows      what stands in the store's tables: one byte for the table, then the value
     bodies    of requests: one byte for the route and the form, then the body
+    snapshots of schedulers: one byte for the form, then the body
     texts     what stands in headers, paths and query strings, a line for each
     config    cluster.toml
     peers     a hostile peer against real regions (see `tests.fuzz.siege`)
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from hashlib import blake2b
+from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -26,10 +28,12 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from conflict.report import loser_in
 from creditmesh import wire
+from creditmesh.wire import MAX_TIME_MS
 from ledger.command import fingerprint
 from ledger.ids import Position
 from node.api import replies
 from node.api.problems import Refused, problem_response
+from node.api.reconciling import by_tenant
 from node.api.requests import (
     Body,
     Query,
@@ -43,9 +47,10 @@ from node.api.requests import (
 from node.api.router import Router
 from node.api.writes import WRITES
 from node.config import ConfigError, load
+from node.snapshots import Snapshots
 from node.store import rows
 from node.store.errors import DamagedRow
-from node.store.kv import Table
+from node.store.kv import MemoryDisk, Overlay, Table
 from replication.clock import TokenError, decode_token, encode_token
 from replication.codec import FrameError, decode, encode, with_checksum
 from replication.entry import HASH_BYTES, Malformed, open_sealed, seal
@@ -124,8 +129,30 @@ def bodies(data: bytes) -> None:
         fingerprint(write.command(request, ("acme", "l1")))
 
 
+def snapshots(data: bytes) -> None:
+    """Refused with a problem that can be told, or kept, and after a restart there as it was sent."""
+    if not data:
+        return
+    packed, content = bool(data[0] & 1), data[1:]
+    try:
+        asked = Body(wire.JobsRequest).decode(content, packed)
+        jobs = by_tenant(asked, asked.at or 0, MAX_TIME_MS)
+    except Refused as refused:
+        _told(refused)
+        return
+    disk = MemoryDisk()
+    overlay = Overlay(disk)
+    Snapshots(overlay).replace(asked.source, asked.at or 0, jobs)
+    disk.write(overlay.seal())
+    kept = Snapshots(Overlay(disk))
+    assert list(kept.tenants()) == sorted(jobs)
+    for tenant, told in jobs.items():
+        assert [each.job for each in kept.of(tenant).values()] == sorted(told, key=attrgetter("job"))
+
+
 QUERIES: Final[tuple[type[wire.Request], ...]] = (
     wire.ConflictsQuery, wire.ReservationsQuery, wire.EntriesQuery, wire.ExportQuery, wire.ClusterQuery,
+    wire.ReconciliationQuery,
 )  # fmt: skip
 
 
@@ -221,6 +248,7 @@ TARGETS: Final[dict[str, Target]] = {
     "entries": entries,
     "rows": stored_rows,
     "bodies": bodies,
+    "snapshots": snapshots,
     "texts": texts,
     "config": config,
     "peers": besiege,

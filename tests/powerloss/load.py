@@ -26,10 +26,14 @@ from ledger.command import (
     RefundUsage,
     ReleaseHold,
     RenewLease,
+    ReportHeartbeat,
+    ReportUsage,
     Reserve,
     RevokeLot,
+    SetPolicy,
 )
 from ledger.ids import ClaimId, JobId, LotId, TenantId
+from node.snapshots import JobState, ScheduledJob
 from node.store.errors import StorageError
 from node.store.kv import MemoryDisk, Row, Table, Write
 from node.store.lmdb_disk import LmdbDisk
@@ -204,6 +208,8 @@ class _Load:
         if random.random() < 0.05:
             for _ in range(80):
                 self._ask(HERE)
+        if random.random() < 0.1:
+            self._tell_of_jobs()
         self._land()
         world.pass_time(random.choice((1, 20, 200)))
         if random.random() < 0.15:
@@ -224,6 +230,13 @@ class _Load:
             self._world.land(name)
         self._recording.note(Promised(self._world.region(HERE).promise(self._world.now)))
 
+    def _tell_of_jobs(self) -> None:
+        """A scheduler says what it knows of its jobs; some of it is as it was, some has gone."""
+        random = self._random
+        jobs = [ScheduledJob(JobId(f"job-{number}"), random.choice(list(JobState))) for number in range(40)]
+        tenants = random.sample(TENANTS, random.randint(1, len(TENANTS)))
+        self._world.region(HERE).take_snapshot("scheduler", self._world.now, dict.fromkeys(tenants, jobs))
+
     def _ask(self, region: str) -> None:
         self._keys += 1
         self._world.pass_time(1)
@@ -234,7 +247,7 @@ class _Load:
         lot = random.choice(self._lots or [LotId("none")])
         claim = random.choice(self._claims[-30:] or [ClaimId("none")])
         amount = random.randint(1, 50)
-        match random.choice("ggrrrrccndfv"):
+        match random.choice("ggrrrrccndfvhup"):
             case "g":
                 self._lots.append(LotId(f"lot-{self._keys}"))
                 until = self._world.now + random.choice((300, HOUR_MS))
@@ -254,4 +267,11 @@ class _Load:
                 return RefundUsage(claim, amount)
             case "v" if random.random() < 0.2:
                 return RevokeLot(lot)
+            case "h":
+                return ReportHeartbeat(JobId("jjj"))
+            case "u":
+                now = self._world.now
+                return ReportUsage(JobId(f"job-{self._keys}"), now, now - 5, amount, final=random.random() < 0.5)
+            case "p":
+                return SetPolicy(max_held=random.choice((None, 10_000)))
         return ReleaseHold(claim)

@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from node.alarms import AlarmKind
 from tests.simulation.checks import all_checks
 from tests.simulation.clients import Clientele
 from tests.simulation.clock import WallClock
@@ -39,6 +40,8 @@ class Result(Struct, frozen=True):
     counts: dict[str, int]
     entries: int
     simulated_ms: int
+    beat_ms: int
+    """The pace of the world, which decides how much happens in a simulated second."""
     settled_share: float
     """How much of the time that it may take the cluster took to come to rest."""
     failure: str | None
@@ -137,6 +140,10 @@ class Cluster:
     def damaged(self, node: SimulatedNode, dots: Sequence[tuple[str, int]]) -> None:
         """A bit was flipped on a node's disk."""
         self._watch.tell("damaged", node, dots)
+
+    def lied_to(self, node: SimulatedNode, alarm: AlarmKind, subject: str) -> None:
+        """A node was told what cannot be."""
+        self._watch.tell("lied_to", node, alarm, subject)
 
     def _look_again(self) -> None:
         """Every now and then: if the regions happen to agree, checks are told, while all goes on."""
@@ -253,6 +260,7 @@ def simulate(scenario: Scenario, *, keep_lines: bool = False) -> Result:
         counts=dict(cluster.trace.counts),
         entries=len(cluster.facts.by_dot),
         simulated_ms=cluster.scheduler.now - START_MS,
+        beat_ms=scenario.beat,
         settled_share=share,
         failure=failure,
         lines=cluster.trace.lines,

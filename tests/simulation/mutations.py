@@ -4,13 +4,12 @@ Each mutation replaces one small piece of production code, or of the host that t
 somebody might write who did not know why the piece is there. Some seed must then break a promise.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 from unittest.mock import patch
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from conflict.compensate import compensations
 from conflict.contest import Amends, Contest
@@ -25,28 +24,20 @@ from ledger.operation import Lapse, Operation
 from ledger.posting import Outcome
 from ledger.timeline import Timeline
 from node.book import LedgerBook, StoredPast
-from node.links import Links
 from node.lowwater import LowWater
 from node.region import Region
-from node.schedule import Due
-from node.store.rows import CEILING, COMPENSATION, OPERATION
+from node.store.kv import Overlay, Table
+from node.store.rows import COMPENSATION, OPERATION
 from replication.clock import Hlc
 from replication.delivery import Delivery
 from replication.filed import Filed
 from replication.gossip import Session
-from replication.stability import MAX_PENDING, Frontier
 from tests.simulation.cluster import Result, simulate
+from tests.simulation.ledger_mutations import LEDGER_MUTATIONS
 from tests.simulation.node import SimulatedNode
+from tests.simulation.node_mutations import NODE_MUTATIONS
+from tests.simulation.safeguard import Safeguard
 from tests.simulation.scenario import draw
-
-Mutation = Callable[[], AbstractContextManager[object]]
-
-
-class Safeguard(Struct, frozen=True):
-    """What is switched off, and how."""
-
-    what: str
-    off: Mutation
 
 
 def _reply_before_commit() -> AbstractContextManager[object]:
@@ -200,7 +191,7 @@ def _no_refold() -> AbstractContextManager[object]:
 
 
 def _debt_not_repaid() -> AbstractContextManager[object]:
-    return patch.object(Account, "_repay", lambda _, __: None)
+    return patch.object(Account, "_repay", lambda *_: None)
 
 
 def _last_expiring_first() -> AbstractContextManager[object]:
@@ -222,7 +213,7 @@ def _lapse_whatever_was_renewed() -> AbstractContextManager[object]:
 
 
 def _hold_without_credit() -> AbstractContextManager[object]:
-    return patch.object(Account, "available", lambda _, __: 2**40)
+    return patch.object(Account, "available", lambda *_: 2**40)
 
 
 def _available_without_debt() -> AbstractContextManager[object]:
@@ -261,112 +252,6 @@ def _no_anti_entropy() -> AbstractContextManager[object]:
     return patch.object(Session, "_ask", lambda *_: [])
 
 
-def _earlier_boots_not_swept() -> AbstractContextManager[object]:
-    return patch.object(Region, "_scan_for_due", lambda self, _: self._scans.clear())
-
-
-def _reopened_not_watched() -> AbstractContextManager[object]:
-    return patch.object(Region, "_watch_reopened", lambda _, __: None)
-
-
-def _expiry_looked_at_once() -> AbstractContextManager[object]:
-    look_at = Region._look_at
-
-    def once(self: Region, due_at: int, due: Due, *whose: Any) -> None:
-        frontier, self.frontier = self.frontier, max(self.frontier, 0)
-        add = self._schedule.add
-        if due is Due.EXPIRY:
-            self._schedule.add = lambda *_: None  # type: ignore[method-assign]
-        try:
-            look_at(self, due_at, due, *whose)
-        finally:
-            self.frontier, self._schedule.add = frontier, add  # type: ignore[method-assign]
-
-    return patch.object(Region, "_look_at", once)
-
-
-def _no_settle_after_merge() -> AbstractContextManager[object]:
-    return patch.object(Region, "_has_own_credit", lambda *_: False)
-
-
-def _never_overdue() -> AbstractContextManager[object]:
-    compensate = Region._compensate
-
-    def when_quiet(self: Region, now: int) -> None:
-        for book in self._merged.values():
-            book.unsettled_since = now
-        compensate(self, now)
-
-    return patch.object(Region, "_compensate", when_quiet)
-
-
-def _waiting_bytes_leak() -> AbstractContextManager[object]:
-    drain = Delivery._drain
-
-    def keeping_count(self: Delivery, *arguments: Any) -> bool:
-        before = self._waiting_bytes
-        moved = drain(self, *arguments)
-        self._waiting_bytes = before
-        return moved
-
-    return patch.object(Delivery, "_drain", keeping_count)
-
-
-def _push_beyond_the_window() -> AbstractContextManager[object]:
-    fresh = Session.fresh
-
-    def whatever_it_holds(self: Session, entries: Any) -> Any:
-        pace, self._pace = self._pace, structs.replace(self._pace, window_entries=2**30)
-        try:
-            return fresh(self, entries)
-        finally:
-            self._pace = pace
-
-    return patch.object(Session, "fresh", whatever_it_holds)
-
-
-def _tell_what_is_not_durable() -> AbstractContextManager[object]:
-    """Reads, and refusals, wait for the commit that a book's last entry is in."""
-    none = property(lambda _: 0, lambda _, __: None)
-    return patch.object(LedgerBook, "last_commit", none, create=True)
-
-
-def _promises_wait_for_ever() -> AbstractContextManager[object]:
-    def heard(self: Frontier, peer: str, clock: Any, promises: Any) -> None:
-        pending = self._pending.setdefault(peer, deque())
-        if len(pending) == MAX_PENDING:
-            pending.pop()
-        pending.append((clock, promises))
-
-    return patch.object(Frontier, "heard", heard)
-
-
-def _promises_wait_for_a_pause() -> AbstractContextManager[object]:
-    promise = Region.promise
-
-    def when_idle(self: Region, now: int) -> int:
-        return promise(self, 0 if self._in_flight or self.journal.open_count else now)
-
-    return patch.object(Region, "promise", when_idle)
-
-
-def _lag_for_ever() -> AbstractContextManager[object]:
-    make_way = Links._make_way
-
-    def as_before(self: Links, session: Session, *arguments: Any) -> Any:
-        peer = self.peers[session.region]
-        has = peer.has
-        effects = make_way(self, session, *arguments)
-        peer.has = has
-        return effects
-
-    return patch.object(Links, "_make_way", as_before)
-
-
-def _ceiling_written_once() -> AbstractContextManager[object]:
-    return patch("node.region.CEILING_AGAIN", CEILING)
-
-
 def _happened_when_accepted() -> AbstractContextManager[object]:
     def of(self: EventTimes, operation: Operation, accepted: int) -> int:  # noqa: ARG001
         return accepted
@@ -383,6 +268,20 @@ def _duplicates_counted_from_disk() -> AbstractContextManager[object]:
         return COMPENSATION if filed.operation is None else OPERATION
 
     return patch("node.book._sort", by_what_they_are)
+
+
+def _settled_twice() -> AbstractContextManager[object]:
+    return patch.object(Region, "accepted_under", lambda *_: None)
+
+
+def _snapshots_in_memory_only() -> AbstractContextManager[object]:
+    put = Overlay.put
+
+    def but_for_snapshots(self: Overlay, table: Table, key: bytes, value: bytes) -> None:
+        if table is not Table.SNAPSHOTS:
+            put(self, table, key, value)
+
+    return patch.object(Overlay, "put", but_for_snapshots)
 
 
 MUTATIONS: Final[dict[str, Safeguard]] = {
@@ -422,29 +321,17 @@ MUTATIONS: Final[dict[str, Safeguard]] = {
     "rivals-forgotten": Safeguard("a report names who the loser lost to", _rivals_forgotten),
     "keys-not-undone": Safeguard("an operation folded again is first undone whole", _undone_wrongly),
     "no-anti-entropy": Safeguard("what was lost on the way is asked for", _no_anti_entropy),
-    "earlier-boots-not-swept": Safeguard(
-        "what earlier boots left to be swept is found after a start", _earlier_boots_not_swept
-    ),
-    "reopened-not-watched": Safeguard("a lease whose end came to nothing is looked at again", _reopened_not_watched),
-    "expiry-looked-at-once": Safeguard("an expired lot is looked at until that is stable", _expiry_looked_at_once),
-    "no-settle-after-merge": Safeguard("debt that meets live credit in a merge is settled", _no_settle_after_merge),
-    "never-overdue": Safeguard("books that are never quiet are put right all the same", _never_overdue),
-    "waiting-bytes-leak": Safeguard("what no longer waits gives its room back", _waiting_bytes_leak),
-    "push-beyond-the-window": Safeguard(
-        "a peer is pushed no more than a window beyond what it says that it holds", _push_beyond_the_window
-    ),
-    "tell-what-is-not-durable": Safeguard("a read or a refusal waits for what it rests on", _tell_what_is_not_durable),
-    "promises-wait-for-ever": Safeguard(
-        "what a peer has lost with its disk holds no promise back", _promises_wait_for_ever
-    ),
-    "promises-wait-for-a-pause": Safeguard("slow commits hold no promise back", _promises_wait_for_a_pause),
-    "lag-for-ever": Safeguard("what a peer has is what its latest process says", _lag_for_ever),
-    "ceiling-written-once": Safeguard("the ceiling is on disk twice", _ceiling_written_once),
     "happened-when-accepted": Safeguard("late usage counts from when it happened", _happened_when_accepted),
     "effects-before-causes": Safeguard("usage of a hold happens no earlier than the hold", _effects_before_causes),
     "duplicates-counted-from-disk": Safeguard(
         "a checkpointed duplicate takes no part in event order", _duplicates_counted_from_disk
     ),
+    "settled-twice": Safeguard("a finding is settled once, however often that is asked for", _settled_twice),
+    "snapshots-in-memory-only": Safeguard(
+        "a snapshot is on disk before its scheduler is told so", _snapshots_in_memory_only
+    ),
+    **LEDGER_MUTATIONS,
+    **NODE_MUTATIONS,
 }
 
 

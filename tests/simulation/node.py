@@ -13,21 +13,27 @@ from msgspec import Struct
 from ledger.command import Command
 from ledger.ids import Key, TenantId
 from ledger.refusal import Refusal
+from node.alarms import AlarmKind
+from node.applying import Gone, apply
 from node.audit import AuditResult, audit
+from node.finding import Finding
 from node.links import Links
-from node.rebuild import mark, opened
+from node.rebuild import Writes, mark, opened
+from node.reconcile import Reconciliation, reconcile
 from node.region import Accepted, Region
 from node.settings import RegionSettings
+from node.snapshots import ScheduledJob
 from node.store.errors import DamagedEntry, StorageError
 from node.store.kv import Table, Write, verified
 from node.store.rows import number_of
-from replication.codec import FrameError, decode, encode
+from replication.codec import Frame, FrameError, decode, encode
 from replication.filed import Filed
 from replication.gossip import Close, Session
 from tests.simulation.clock import WallClock
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.facts import Facts
 from tests.simulation.network import Network
+from tests.simulation.scenario import Fault
 from tests.simulation.scheduler import Action, Scheduler
 from tests.simulation.trace import Trace
 from tests.simulation.watch import Broken, Watch
@@ -39,7 +45,7 @@ class Unavailable(Struct, frozen=True):
     why: str
 
 
-Answer = Accepted | Refusal | Unavailable
+Answer = Accepted | Refusal | Gone | Unavailable
 _ALL: Final = 2**30
 _PUSH_DELAY_MS: Final = 2
 _RESTART_TICKS: Final = 5
@@ -47,11 +53,28 @@ _RESTART_TICKS: Final = 5
 Reply = Callable[[Answer], None]
 
 
+class FuseBlownError(Exception):
+    """The process is gone."""
+
+
+def fused(write: Writes, fuse: int) -> Writes:
+    """The same for so many times; then the process is gone."""
+    left = iter(range(fuse))
+
+    def write_or_be_gone(batch: list[Write]) -> None:
+        if next(left, None) is None:
+            raise FuseBlownError
+        write(batch)
+
+    return write_or_be_gone
+
+
 class Flight(Struct):
     """A batch on its way to the disk."""
 
     batch: list[Write]
     commits: dict[bytes, list[tuple[str, int]]]
+    written: list[Action]
 
 
 class SimulatedNode:
@@ -100,6 +123,7 @@ class SimulatedNode:
         self._is_push_due = False
         self._joined: defaultdict[int, list[tuple[str, int]]] = defaultdict(list)
         self._fresh: list[bytes] = []
+        self._written: list[Action] = []
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -112,16 +136,31 @@ class SimulatedNode:
         """What the node takes for the time."""
         return self.clock.read(self._scheduler.now)
 
-    def start(self) -> None:
-        """Start a process on the disk as it is."""
+    def start(self, fuse: int | None = None) -> None:
+        """Start a process on the disk as it is; with a `fuse` it does not live to see its first commit.
+
+        It is gone after so many writes of a rebuild, or when it has read all there is.
+        """
         assert self.region is None
         self._incarnation += 1
         boot = self.boot()
         self.note(f"starts as {boot}")
+        write = self.disk.rows.write if fuse is None else fused(self.disk.rows.write, fuse)
         try:
-            self.region = opened(self.disk, self.disk.rows.write, self.settings, boot, self.now())
+            region = opened(self.disk, write, self.settings, boot, self.now())
+        except FuseBlownError:
+            self.note("is gone in the middle of a rebuild")
+            self.count("rebuild cut off")
+            self._watch.rebuilt(self)
+            return
         except StorageError as error:
             raise Broken(f"{self.name} cannot start: {error}") from error
+        if fuse is not None:
+            self.note("is gone before it has done anything")
+            if region.alarms.count(AlarmKind.REBUILT):
+                self._watch.rebuilt(self)
+            return
+        self.region = region
         self.links = Links(self.region)
         self._spy_on(self.region)
         self._watch.started(self)
@@ -146,9 +185,18 @@ class SimulatedNode:
         self.region = self.links = self._flight = None
         self.is_paused = self._is_kicked = self._is_push_due = False
         self.fails_next = None
-        self._held, self.waiting, self._fresh = [], [], []
+        self._held, self.waiting, self._fresh, self._written = [], [], [], []
         self._joined.clear()
         self._network.gone(self.name)
+
+    def leave(self) -> None:
+        """The process is told to stop: it says goodbye, and what it has accepted comes to the disk and is answered."""
+        assert self.links is not None
+        self.links.stop(self.now())
+        self.send_out()
+        while self.region is not None and (self._flight is not None or self._take_off()):
+            self._landed()
+        self.stop("it was told to stop", flight_lands=True)
 
     def pause(self) -> None:
         """The process stands still."""
@@ -254,6 +302,7 @@ class SimulatedNode:
             reply(Unavailable("low on disk"))
             return
         now = self.now()
+        self._watch.asked(self, tenant, command, key, now)
         try:
             answer = region.submit(tenant, command, key, now)
             self._watch.decided(self, tenant, command, key, answer, now)
@@ -264,12 +313,16 @@ class SimulatedNode:
         except StorageError as error:
             self._fail(error)
             return
+        self._answer_when_durable(tenant, answer, reply)
+
+    def _answer_when_durable(self, tenant: TenantId, answer: Accepted | Refusal | Gone, reply: Reply) -> None:
+        assert self.region is not None
         if isinstance(answer, Accepted):
             commit = answer.filed.commit
         else:
-            book = region.books.get(tenant)
+            book = self.region.books.get(tenant)
             commit = 0 if book is None else book.last_commit
-        clock = dict(region.clock)
+        clock = dict(self.region.clock)
         self.when_durable(commit, lambda: self._answer(tenant, clock, answer, reply))
 
     def submit_all(self, commands: list[tuple[TenantId, Command, Key]], replies: list[Reply]) -> None:
@@ -285,6 +338,60 @@ class SimulatedNode:
                 raise Broken(f"{self.name} spreads a batch over several commits")
 
         self._later(0, each_in_turn)
+
+    def put_jobs(self, source: str, jobs: dict[TenantId, list[ScheduledJob]]) -> None:
+        """A scheduler says what it knows of its jobs, now."""
+
+        def take() -> None:
+            region = self.region
+            assert region is not None
+            at = region.present(self.now())
+            try:
+                region.take_snapshot(source, at, jobs)
+            except StorageError as error:
+                self._fail(error)
+            else:
+                self.count("snapshot taken")
+                self._written.append(lambda: self._watch.snapshot_landed(self, source, at))
+                self._kick()
+
+        self._later(0, take)
+
+    def findings(self, tenant: TenantId | None, now: int) -> list[Finding]:
+        """All that a run finds."""
+        assert self.region is not None
+        result = Reconciliation(tenant, limit=_ALL)
+        for _ in reconcile(self.region, now, result):
+            pass
+        return result.found
+
+    def settle(self, tenant: TenantId, choose: Callable[[list[Finding]], str | None], reply: Reply) -> None:
+        """Somebody looks at what does not add up, and asks to settle one of it, or something else."""
+
+        def look_and_settle() -> None:
+            assert self.region is not None
+            if self.is_low_on_disk:
+                reply(Unavailable("low on disk"))
+                return
+            now = self.now()
+            try:
+                found = self.findings(tenant, now)
+                name = choose(found)
+                if name is None:
+                    return
+                finding = next((each for each in found if each.id == name), None)
+                self._watch.settling(self, tenant, name, finding, now)
+                answer = apply(self.region, tenant, name, finding, now)
+                self._watch.settled(self, tenant, name, finding, answer, now)
+            except DamagedEntry as error:
+                self.count("refused: damaged entry")
+                reply(Unavailable(str(error)))
+            except StorageError as error:
+                self._fail(error)
+            else:
+                self._answer_when_durable(tenant, answer, reply)
+
+        self._later(0, look_and_settle)
 
     def read(self, tenant: TenantId, reply: Callable[[Any], None]) -> None:
         """A client asks for a balance."""
@@ -333,21 +440,26 @@ class SimulatedNode:
 
     def _commit(self) -> None:
         self._is_kicked = False
+        if self._flight is None and self._take_off():
+            self._later(self._disk_ms, self._landed)
+
+    def _take_off(self) -> bool:
+        """Seal what is to be written, if anything is."""
         assert self.region is not None
-        if self._flight is not None:
-            return
         batch = self.region.seal()
         if batch:
             # A commit that is only written again, because it was damaged, brings no new entries.
             keys = [key for table, key, _ in batch if table is Table.LOG and number_of(key) in self._joined]
-            self._flight = Flight(batch, {key: self._joined.pop(number_of(key)) for key in keys})
-            self._later(self._disk_ms, self._landed)
+            commits = {key: self._joined.pop(number_of(key)) for key in keys}
+            self._flight, self._written = Flight(batch, commits, self._written), []
+        return bool(batch)
 
     def _landed(self) -> None:
         region, flight = self.region, self._flight
         assert region is not None
         assert flight is not None
         if self.fails_next is not None:
+            self.count(f"fault: {Fault.DISK_FULL}")
             self.stop("the commit failed", flight_lands=self.fails_next)
             return
         self.disk.land(flight.batch, flight.commits)
@@ -358,7 +470,7 @@ class SimulatedNode:
         durable = region.journal.durable_commit
         ready = [action for commit, action in self.waiting if commit <= durable]
         self.waiting = [(commit, action) for commit, action in self.waiting if commit > durable]
-        for action in ready:
+        for action in [*flight.written, *ready]:
             action()
         self._fresh += fresh
         if not self._is_push_due:
@@ -381,6 +493,10 @@ class SimulatedNode:
     def receive(self, session: Session, data: bytes) -> None:
         """A frame has come in."""
         self._later(0, lambda: self._receive(session, data))
+
+    def hear(self, session: Session, frame: Frame) -> None:
+        """A frame comes in, at once."""
+        self._receive(session, encode(frame))
 
     def _receive(self, session: Session, data: bytes) -> None:
         assert self.links is not None

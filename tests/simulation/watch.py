@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from ledger.command import Command
 from ledger.ids import Key, TenantId
+from node.alarms import AlarmKind
+from node.applying import Applied
 from node.book import LedgerBook
+from node.finding import Finding
 from node.store.errors import StorageError
 from replication.codec import Frame
 from replication.entry import EntryError
@@ -34,13 +37,30 @@ class Check:
     def started(self, node: "SimulatedNode") -> None:
         """A process has started from its disk."""
 
+    def rebuilt(self, node: "SimulatedNode") -> None:
+        """A process is gone that had rebuilt the store, or part of it, and done nothing else."""
+
     def applied(self, node: "SimulatedNode", fact: Fact) -> None:
         """A node is applying an entry: it has judged it, and is about to put it into its journal."""
+
+    def asked(self, node: "SimulatedNode", tenant: TenantId, command: Command, key: Key, now: int) -> None:
+        """A node is about to decide on a command, at its own time `now`."""
 
     def decided(
         self, node: "SimulatedNode", tenant: TenantId, command: Command, key: Key, answer: "Answer", now: int
     ) -> None:
         """A node has decided on a command, at its own time `now`; nobody has heard of it yet."""
+
+    def settling(self, node: "SimulatedNode", tenant: TenantId, name: str, finding: Finding | None, now: int) -> None:
+        """A node is about to decide, at its own time `now`, on settling a finding, which stands unless it is None."""
+
+    def settled(
+        self, node: "SimulatedNode", tenant: TenantId, name: str, finding: Finding | None, answer: Applied, now: int
+    ) -> None:
+        """A node has decided, at its own time `now`, on settling a finding, which stood unless it is None."""
+
+    def snapshot_landed(self, node: "SimulatedNode", source: str, at: int) -> None:
+        """A scheduler's snapshot is on the disk of a node, and its scheduler is told so."""
 
     def seen(self, node: "SimulatedNode", book: LedgerBook, now: int) -> None:
         """A balance was looked at."""
@@ -65,6 +85,9 @@ class Check:
 
     def damaged(self, node: "SimulatedNode", dots: Sequence[tuple[str, int]]) -> None:
         """A bit was flipped on the disk of a node, of a row with these entries in it."""
+
+    def lied_to(self, node: "SimulatedNode", alarm: AlarmKind, subject: str) -> None:
+        """A node has just been told something that cannot be, for which it raises an alarm."""
 
     def agreed(self, cluster: "Cluster") -> None:
         """All regions hold the same entries, durably, and owe nothing to the books: now and then, and in the end."""
@@ -92,6 +115,10 @@ class Watch:
         """See `Check.started`."""
         self.tell("started", node)
 
+    def rebuilt(self, node: "SimulatedNode") -> None:
+        """See `Check.rebuilt`."""
+        self.tell("rebuilt", node)
+
     def applied(self, node: "SimulatedNode", filed: Filed, sealed: bytes) -> None:
         """See `Check.applied`."""
         try:
@@ -102,11 +129,29 @@ class Watch:
             raise Broken(f"{node.name} files {fact.dot} with the clock {filed.clock}, which is {fact.clock}")
         self.tell("applied", node, fact)
 
+    def asked(self, node: "SimulatedNode", tenant: TenantId, command: Command, key: Key, now: int) -> None:
+        """See `Check.asked`."""
+        self.tell("asked", node, tenant, command, key, now)
+
     def decided(
         self, node: "SimulatedNode", tenant: TenantId, command: Command, key: Key, answer: "Answer", now: int
     ) -> None:
         """See `Check.decided`."""
         self.tell("decided", node, tenant, command, key, answer, now)
+
+    def settling(self, node: "SimulatedNode", tenant: TenantId, name: str, finding: Finding | None, now: int) -> None:
+        """See `Check.settling`."""
+        self.tell("settling", node, tenant, name, finding, now)
+
+    def settled(
+        self, node: "SimulatedNode", tenant: TenantId, name: str, finding: Finding | None, answer: Applied, now: int
+    ) -> None:
+        """See `Check.settled`."""
+        self.tell("settled", node, tenant, name, finding, answer, now)
+
+    def snapshot_landed(self, node: "SimulatedNode", source: str, at: int) -> None:
+        """See `Check.snapshot_landed`."""
+        self.tell("snapshot_landed", node, source, at)
 
     def seen(self, node: "SimulatedNode", book: LedgerBook, now: int) -> int:
         """See `Check.seen`; returns what is available."""

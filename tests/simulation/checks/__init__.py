@@ -13,10 +13,12 @@ from tests.simulation.checks.digests import EqualDigests
 from tests.simulation.checks.due import NothingOverdue
 from tests.simulation.checks.durability import Durability
 from tests.simulation.checks.escrow import NoOverspendUnderEscrow
+from tests.simulation.checks.forgetting import KeysForgotten
 from tests.simulation.checks.frontiers import FrontierGoesOn
 from tests.simulation.checks.isolation import TenantIsolation
 from tests.simulation.checks.lag import LagGoesAway
 from tests.simulation.checks.promises import Promises
+from tests.simulation.checks.reconciliation import Reconciled
 from tests.simulation.checks.reports import EqualReports
 from tests.simulation.checks.requests import OneEffect
 from tests.simulation.checks.serial import SerialLedgers
@@ -27,6 +29,7 @@ from tests.simulation.watch import Check
 def all_checks() -> list[Check]:
     """Every check, new, for one run."""
     ledgers = SerialLedgers()
+    admission = Admission(ledgers)
     return [
         GaplessChains(),
         CausalClosure(),
@@ -34,7 +37,7 @@ def all_checks() -> list[Check]:
         Promises(),
         Conservation(),
         ledgers,
-        Admission(ledgers),
+        admission,
         BalanceAtAnyTime(ledgers),
         Durability(),
         EqualDigests(),
@@ -42,10 +45,12 @@ def all_checks() -> list[Check]:
         BoundedQueues(),
         NoFalseAlarm(),
         OneEffect(),
+        KeysForgotten(),
         BothAccounts(),
         NoOverspendUnderEscrow(),
         Compensations(),
         EqualReports(),
+        Reconciled(ledgers, admission),
         FrontierGoesOn(),
         LagGoesAway(),
         NothingOverdue(),

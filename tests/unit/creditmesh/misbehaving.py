@@ -77,7 +77,7 @@ class MisbehavingNode:
         self.requests: list[tuple[str, str, str | None, Any]] = []
         """Method, path with query, idempotency key, body."""
         self.clocks: list[str | None] = []
-        app = web.Application()
+        app = web.Application(client_max_size=2**24)
         app.router.add_route("*", "/{path:.*}", self._serve)
         self._server = TestServer(app)
 

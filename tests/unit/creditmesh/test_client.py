@@ -12,6 +12,7 @@ from creditmesh import (
     ApiError,
     AsyncClient,
     Dot,
+    FindingGone,
     IdempotencyMismatch,
     InsufficientCredit,
     Invalid,
@@ -214,6 +215,7 @@ async def test_a_refusal_is_final_and_typed() -> None:
         (wire.ProblemKind.NOT_FOUND, NotFound),
         (wire.ProblemKind.RESERVATION_ENDED, ReservationEnded),
         (wire.ProblemKind.IDEMPOTENCY_MISMATCH, IdempotencyMismatch),
+        (wire.ProblemKind.FINDING_GONE, FindingGone),
         (wire.ProblemKind.PAYLOAD_TOO_LARGE, ApiError),
     ],
 )
@@ -358,11 +360,53 @@ async def test_questions_about_one_node_are_never_answered_by_another() -> None:
         with pytest.raises(Unavailable):
             await client.set_link("eu-west", wire.LinkState.CUT)
         with pytest.raises(Unavailable):
+            await client.put_jobs("slurm", [])
+        with pytest.raises(Unavailable):
+            await client.reconciliation()
+        with pytest.raises(Unavailable):
+            await client.apply_finding("acme", "x")
+        with pytest.raises(Unavailable):
             await client.set_clock(offset_ms=-5, frozen=True)
         assert far.requests == []
         assert near.requests[0] == ("GET", "/v1/cluster?digest=true", None, None)
         assert ("POST", "/v1/chaos/links", None, {"peer": "eu-west", "state": "cut"}) in near.requests
         assert near.requests[-1] == ("PUT", "/v1/chaos/clock", None, {"offset_ms": -5, "frozen": True})
+
+
+async def test_a_finding_is_settled_without_a_key_of_its_own() -> None:
+    entry = wire.ExportedEntry(
+        replica="us-east/b1", seq=7, hlc=(5, 0), clock={}, tenant="acme", kind="release", key="reconciliation:x",
+        request=None, body={}, postings={}, received=None, outcome="applied", result=None, prev="", hash="",
+    )  # fmt: skip
+    settled = wire.ApplyReply(finding="x", entry=entry, replayed=True, region="us-east")
+    async with MisbehavingNode(NOT_READY, reply(settled)) as node, client_of(node.url) as client:
+        assert await client.apply_finding("acme", "x") == settled
+    assert node.requests == 2 * [("POST", "/v1/tenants/acme/reconciliation/apply", None, {"finding": "x"})]
+
+
+async def test_findings_are_asked_for_by_tenant_and_kind() -> None:
+    found = wire.ReconciliationReply(
+        region="us-east", as_of="t", behind={}, has_more=False, next=None, at=5, counts={}, sources=[], findings=[]
+    )
+    async with MisbehavingNode(reply(found)) as node, client_of(node.url) as client:
+        assert await client.reconciliation(tenant="acme", kind=wire.FindingKind.NEVER_STARTED, after="5:x") == found
+    (asked,) = node.requests
+    assert asked[1] == "/v1/reconciliation?tenant=acme&kind=never_started&after=5:x&limit=100"
+
+
+async def test_a_long_snapshot_is_sent_whole_at_every_attempt() -> None:
+    kept = wire.JobsReply(
+        source="slurm", at=5, jobs=5_000, taken=True, unknown_tenants=[], unknown_tenant_count=0, region="us-east"
+    )
+    jobs = [
+        wire.ScheduledJob(tenant="acme", job=f"{number:0200}", state=wire.JobState.RUNNING) for number in range(5_000)
+    ]
+    async with MisbehavingNode(NOT_READY, reply(kept)) as node, client_of(node.url) as client:
+        assert await client.put_jobs("slurm", jobs, at=5) == kept
+    first, second = node.requests
+    assert first == second
+    assert first[:3] == ("PUT", "/v1/jobs", None)
+    assert len(first[3]["jobs"]) == 5_000
 
 
 async def test_a_node_that_is_not_ready_says_why() -> None:
@@ -383,9 +427,9 @@ def exported(seq: int) -> wire.ExportedEntry:
         request=None,
         body={},
         postings={},
+        received=None,
         outcome="applied",
         result=None,
-        received=None,
         prev="00",
         hash="01",
     )

@@ -4,7 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from ledger.pricing import HOUR_MS
+from tests.regions import grant
 from tests.unit.node.in_process import Browser, InProcessNode, browsing, config
+from tests.unit.node.priced import Priced
 
 
 @pytest.fixture
@@ -19,3 +22,12 @@ async def west() -> AsyncIterator[Browser]:
     """The node of eu-west."""
     async with browsing(InProcessNode(config("eu-west", ("us-east",)))) as browser:
         yield browser
+
+
+@pytest.fixture
+def world() -> Priced:
+    """One region, and for an hour by now a tenant with credit."""
+    world = Priced("eu")
+    world.do("eu", grant("L", 100_000, until=48 * HOUR_MS))
+    world.pass_time(HOUR_MS)
+    return world

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from node.alarms import Alarm
 from node.api import build_server
 from node.api.facade import Asked, NothingDone, RegionView
 from node.api.problems import FIELDS
+from node.applying import Applied, apply
 from node.audit import AuditResult, audit
 from node.book import LedgerBook
 from node.clock import WallClock
@@ -31,6 +33,7 @@ from node.config import (
     LimitsSection,
     MemorySection,
     NodeConfig,
+    ReconciliationSection,
     RegionConfig,
     ReplicationSection,
     RulesSection,
@@ -38,7 +41,9 @@ from node.config import (
     TimingSection,
 )
 from node.metrics import Metrics
-from node.region import Accepted, Region
+from node.reconcile import Reconciliation, reconcile
+from node.region import Accepted, Received, Region
+from node.snapshots import ScheduledJob
 from node.store.kv import MemoryDisk, Overlay
 from replication.clock import VectorClock, descends, encode_token
 from replication.entry import open_sealed
@@ -69,6 +74,7 @@ def config(
         replication=ReplicationSection(),
         store=StoreSection(),
         memory=MemorySection(),
+        reconciliation=ReconciliationSection(),
         chaos=ChaosSection(enabled=chaos),
     )
 
@@ -92,6 +98,7 @@ class State(Struct, frozen=True):
     clock: VectorClock
     digest: str | None
     unsettled_tenants: int
+    findings: Mapping[str, int] | None
     peers: list[Peer]
     frontier: int | None
     held_back_by: str | None
@@ -157,6 +164,24 @@ class InProcessNode:
         self.commit()
         return answers
 
+    async def put_jobs(
+        self, source: str, at: int, jobs: Mapping[TenantId, Sequence[ScheduledJob]]
+    ) -> Received | Refusal:
+        received = self.region.take_snapshot(source, at, jobs)
+        self.commit()
+        return received
+
+    async def reconcile(self, result: Reconciliation) -> None:
+        for _ in reconcile(self.region, self.clock_ms, result):
+            pass
+
+    async def apply_finding(self, tenant: TenantId, name: str) -> Applied:
+        found = Reconciliation(tenant, lambda finding: finding.id == name)
+        await self.reconcile(found)
+        answer = apply(self.region, tenant, name, next(iter(found.found), None), self.clock_ms)
+        self.commit()
+        return answer
+
     async def read(self, tenant: TenantId, render: Callable[[LedgerBook], T]) -> T | None:
         book = self.region.existing_book(tenant, self.clock_ms)
         return None if book is None else render(book)
@@ -198,6 +223,7 @@ class InProcessNode:
             clock=dict(self.region.durable),
             digest=self.region.digest() if with_digest else None,
             unsettled_tenants=0,
+            findings={"never_started": 2},
             peers=[
                 Peer(peer.name, True, self.cuts.get(peer.name, False), None, 3, 0, NOON << 16 | 7)
                 for peer in self.config.peers
@@ -250,7 +276,7 @@ class Browser:
         self.url = url
         self._keys = 0
 
-    async def send(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
+    async def send(self, method: str, path: str, body: bytes | BytesIO | None = None, **headers: str) -> Answer:
         """Header names as keywords, with ``_`` for ``-``."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         async with self.session.request(

@@ -6,9 +6,10 @@ import pytest
 
 from conflict.detect import Canonical
 from ledger.command import OnShortage
-from ledger.ids import TenantId
+from ledger.ids import JobId, TenantId
 from ledger.posting import DEBT, Outcome
 from node.audit import AuditResult, LogAudit, audit, canonical_books
+from node.snapshots import JobState, ScheduledJob
 from node.store.kv import MemoryDisk, Overlay, Table, checked
 from node.store.rows import decode_claim, decode_key_use, decode_lot, encode_value, number_key, pack, tenant_key, unpack
 from tests.regions import Regions, capture, clash, debit, grant, release, reserve
@@ -237,6 +238,17 @@ class TestRowsThatAreWrong:
     def test_a_tenant_that_is_missing_altogether(self) -> None:
         result = tampered(lambda disk: disk.write([(Table.STATES, tenant_key(TENANT), None)]))
         assert result.findings == ["tenant acme: the journal has entries, but there is no book"]
+
+    def test_a_snapshot_that_cannot_be_read(self) -> None:
+        world = at_rest()
+        world.region("eu").take_snapshot("slurm", 5, {TENANT: [ScheduledJob(JobId("j"), JobState.RUNNING)]})
+        world.land("eu")
+        assert world.audit("eu").ok
+        world.members["eu"].disk.damage(Table.SNAPSHOTS, tenant_key("slurm", TENANT), 7)
+        (finding,) = world.audit("eu").findings
+        assert finding.startswith(
+            "the snapshots of schedulers cannot be read: the row slurm·acme of the table snapshots"
+        )
 
 
 class TestInSlices:

@@ -22,6 +22,7 @@ STATE = wire.ClusterReply(
     clock={"us-east/b1": 1_500},
     digest="ab" * 16,
     unsettled_tenants=0,
+    findings=None,
     regions=[],
     frontier=wire.Frontier(hlc=None, held_back_by=None),
     alarms=[],

@@ -86,13 +86,15 @@ page_bytes = 9000
 window_entries = 10
 [memory]
 tenants_in_memory = 11
+[reconciliation]
+grace_ms = 12
 """
     weighed = MINIMAL.replace('data = "var/b"', 'data = "var/b"\nweight = 7')
     settings = load(written(tmp_path, weighed + sections)).node("a").settings
     assert settings.terms.limits == Limits(1, 2, 12, 13)
     assert settings.rules == Rules(14)
     assert settings.weights == (("a", 1), ("b", 7))
-    assert msgspec.structs.astuple(settings)[6:] == (3, 4, 5, 6, 7, 8, 9000, 10, 11)
+    assert msgspec.structs.astuple(settings)[6:] == (3, 4, 5, 6, 7, 8, 9000, 10, 11, 12)
 
 
 def test_rates_come_as_integers_or_as_text_and_from_a_date_or_a_time_on(tmp_path: Path) -> None:

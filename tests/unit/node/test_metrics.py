@@ -14,6 +14,7 @@ GAUGES = Gauges(
     mended_commits=3,
     debt_outstanding=70,
     negative_balances=2,
+    findings={"never_started": 6, "books_differ": 0},
     replication_lag_entries={"eu-west": 9, "ap-south": 0},
     replication_silence_seconds={"eu-west": 1.5},
     frontier_age_seconds={"us-east": 0.25},
@@ -84,6 +85,8 @@ def test_how_things_stand_is_what_was_told_last() -> None:
     assert samples["forks_total", ()] == 1
     assert samples["debt_outstanding_credits", ()] == 70
     assert samples["negative_balance_tenants", ()] == 2
+    assert samples["reconciliation_findings", ("never_started",)] == 6
+    assert samples["reconciliation_findings", ("books_differ",)] == 0
     assert samples["replication_lag_entries", ("eu-west",)] == 9
     assert samples["replication_lag_entries", ("ap-south",)] == 0
     assert samples["replication_silence_seconds", ("eu-west",)] == 1.5

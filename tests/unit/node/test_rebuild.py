@@ -6,16 +6,19 @@ from contextlib import suppress
 import pytest
 
 from ledger.command import SetPolicy
+from ledger.ids import JobId
 from node.alarms import AlarmKind
 from node.rebuild import mark, opened
+from node.snapshots import JobState, ScheduledJob
 from node.store.errors import DamagedRow, ForeignDirectory
 from node.store.kv import MemoryDisk, Table, Write, checked
 from node.store.rows import CEILING, CEILING_AGAIN, LOW, REBUILD, RULES_KEY, number_key, pack
 from tests.regions import HOUR_MS, Regions, capture, grant, release, reserve, usage
+from tests.world import TENANT
 
 DERIVED = [
     Table.DOTS, Table.STATES, Table.LOTS, Table.OPEN, Table.CLOSED, Table.KEYS, Table.HISTORY, Table.RUNNING,
-    Table.FINISHED, Table.POLICIES, Table.CONFLICTS, Table.CONFLICT_ORDER,
+    Table.RESTING, Table.POLICIES, Table.CONFLICTS, Table.CONFLICT_ORDER,
 ]  # fmt: skip
 
 
@@ -96,6 +99,20 @@ class TestADamagedRow:
             disk_of(world, "eu").damage(Table.KEYS, key, 7)
         with pytest.raises(DamagedRow, match="the row acme·key-1 of the table keys is not what was written"):
             world.submit("eu", grant("L", 100), "key-1")
+
+    def test_of_a_scheduler_is_dropped_and_what_it_says_next_is_taken(self) -> None:
+        world = history("eu", "us")
+        said = {TENANT: [ScheduledJob(JobId("j"), JobState.RUNNING)]}
+        world.region("eu").take_snapshot("slurm", world.now, said)
+        world.land("eu")
+        disk_of(world, "eu").damage(Table.SNAPSHOTS, b"slurm\0", 7)
+        world.crash("eu")
+        assert rebuilt(world, "eu").startswith("the row slurm· of the table snapshots is not what was written")
+        assert world.region("eu").snapshots.sources() == []
+        assert keys(world, "eu", Table.SNAPSHOTS) == []
+        agree(world)
+        world.region("eu").take_snapshot("slurm", world.now, said)
+        assert list(world.region("eu").snapshots.of(TENANT)) == ["j"]
 
     @pytest.mark.parametrize("key", [LOW, RULES_KEY, CEILING, CEILING_AGAIN, REBUILD])
     def test_of_the_node_itself(self, key: bytes) -> None:

@@ -324,11 +324,11 @@ class TestRows:
         world.exchange(3_000)
         overlay = Overlay(world.members["eu"].disk)
         assert overlay.get(Table.RUNNING, tenant_key(TENANT, "train")) is not None
-        assert overlay.get(Table.FINISHED, tenant_key(TENANT, "bare")) is not None
+        assert overlay.get(Table.RESTING, tenant_key(TENANT, "bare")) is not None
         world.do("eu", usage("train", 900, 950, 5, final=True))
         world.exchange(3_000)
         assert overlay.get(Table.RUNNING, tenant_key(TENANT, "train")) is None
-        assert overlay.get(Table.FINISHED, tenant_key(TENANT, "train")) is not None
+        assert overlay.get(Table.RESTING, tenant_key(TENANT, "train")) is not None
         assert world.audit("eu").ok
 
     def test_every_policy_has_a_row_and_the_last_is_the_rule(self) -> None:

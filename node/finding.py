@@ -1,0 +1,119 @@
+"""A finding: one thing that does not add up, what it rests on, and the operation that would settle it.
+
+A finding's id is made from what it rests on and nothing else, so every region that knows the same finds the same under
+the same id, for as long as it stands; when the same thing goes wrong again, that rests on something else, and has
+another id. The id is the idempotency key of its operation. That is posted at most once, whoever asks for it where.
+
+An id tells by itself whether it is one, so that what has gone is told from what never was. That of a difference in the
+books names the entry and counts the amends made before, because a compensation has no key to find it by.
+"""
+
+import re
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from msgspec import Struct
+
+from ledger.command import GrantCredit, ReleaseHold, ReportUsage
+from ledger.ids import Key, TenantId, derived
+from ledger.operation import Compensation
+from replication.clock import REPLICA_PATTERN, Dot
+
+KEY_PREFIX: Final = "reconciliation:"
+_STEM_DIGITS: Final = 16
+_CHECK_DIGITS: Final = 8
+
+_is_stem = re.compile(rf"^[0-9a-f]{{{_STEM_DIGITS}}}\Z").match
+_is_number = re.compile(r"^[0-9]{1,16}\Z").match
+_is_replica = re.compile(REPLICA_PATTERN).match
+
+
+class FindingKind(StrEnum):
+    """In what way things do not add up."""
+
+    NEVER_STARTED = "never_started"
+    """Credit is reserved for a job of which nothing is heard."""
+    RUNNING_UNRESERVED = "running_unreserved"
+    """A job runs, or ran, for which nothing is reserved, and has not been charged for all of that time."""
+    LAPSED_RUNNING = "lapsed_running"
+    """A job went on after its reservation had ended without it."""
+    UNFINISHED_USAGE = "unfinished_usage"
+    """A job runs no more, and nobody has said that it has finished."""
+    NEGATIVE_BALANCE = "negative_balance"
+    """A tenant owes."""
+    BOOKS_DIFFER = "books_differ"
+    """Canonical order makes of an operation what the books do not say yet."""
+
+
+_KINDS: Final = frozenset(kind.value for kind in FindingKind)
+
+Remedy = ReleaseHold | ReportUsage | GrantCredit | Compensation
+"""What would settle a finding."""
+
+
+class Finding(Struct, frozen=True, gc=False):
+    """One finding. ``since`` is in ms; ``remedy`` is None where ``why_not`` says why there is none."""
+
+    id: str
+    kind: FindingKind
+    tenant: TenantId
+    subject: str
+    """The reservation, the job, or the tenant."""
+    since: int
+    detail: str
+    entries: tuple[Dot, ...]
+    """The first of those that it rests on."""
+    remedy: Remedy | None
+    why_not: str | None = None
+    region: str | None = None
+    """The region that must act, where not every one can."""
+
+    @property
+    def place(self) -> "Place":
+        """Where it stands in a list."""
+        return Place(self.since, self.id)
+
+
+class Place(NamedTuple):
+    """The order of findings: the longest standing first."""
+
+    since: int
+    id: str
+
+
+def finding_id(kind: FindingKind, tenant: TenantId, subject: str, *rests_on: str) -> str:
+    """The id of a finding that rests on these things."""
+    stem = derived(kind, tenant, subject, *rests_on)[:_STEM_DIGITS]
+    return f"{kind}.{stem}{_check(kind, tenant, stem)}"
+
+
+def is_finding_id(tenant: TenantId, name: str) -> bool:
+    """Whether this is the id of a finding about a tenant, standing or not, that `finding_id` made."""
+    kind, _, digits = name.partition(".")
+    stem = digits[:_STEM_DIGITS]
+    return kind in _KINDS and _is_stem(stem) is not None and digits == stem + _check(kind, tenant, stem)
+
+
+def difference_id(loser: Dot, amends: int) -> str:
+    """The id of a difference in the books: of which entry, after how many amends."""
+    return f"{FindingKind.BOOKS_DIFFER}.{loser.replica.replace('/', '.')}.{loser.seq}.{amends}"
+
+
+def difference_in(name: str) -> tuple[Dot, int] | None:
+    """The entry and the count that `difference_id` was given; None if this is no such id."""
+    match name.split("."):
+        case [FindingKind.BOOKS_DIFFER, region, boot, seq, amends] if (
+            _is_replica(f"{region}/{boot}") and _is_number(seq) and _is_number(amends)
+        ):
+            return Dot(f"{region}/{boot}", int(seq)), int(amends)
+        case _:
+            return None
+
+
+def key_of(name: str) -> Key:
+    """The idempotency key under which a finding is settled."""
+    return Key(KEY_PREFIX + name)
+
+
+def _check(kind: str, tenant: TenantId, stem: str) -> str:
+    return derived("finding", kind, tenant, stem)[:_CHECK_DIGITS]
