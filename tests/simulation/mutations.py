@@ -35,6 +35,7 @@ from replication.gossip import Session
 from tests.simulation.cluster import Result, simulate
 from tests.simulation.ledger_mutations import LEDGER_MUTATIONS
 from tests.simulation.node import SimulatedNode
+from tests.simulation.node_mutations import NODE_MUTATIONS
 from tests.simulation.safeguard import Safeguard
 from tests.simulation.scenario import draw
 
@@ -330,6 +331,7 @@ MUTATIONS: Final[dict[str, Safeguard]] = {
         "a snapshot is on disk before its scheduler is told so", _snapshots_in_memory_only
     ),
     **LEDGER_MUTATIONS,
+    **NODE_MUTATIONS,
 }
 
 

@@ -164,6 +164,8 @@ class SimulatedNode:
         self.links = Links(self.region)
         self._spy_on(self.region)
         self._watch.started(self)
+        # What was damaged is no longer there, nor is what stood behind it, unless that comes back.
+        self.disk.entries = dict(self.region.clock)
         self._tick()
 
     def boot(self) -> str:
@@ -220,6 +222,10 @@ class SimulatedNode:
         """Take note of something that happens here."""
         self._trace.note(self._scheduler.now, self.name, what)
 
+    def _mix(self, what: bytes) -> None:
+        """Take note of bytes that were applied, landed or sent here."""
+        self._trace.mix(self._scheduler.now, self.name, what)
+
     def _later(self, delay_ms: int, action: Action) -> None:
         """Let this boot do something later; what it misses while it is paused, it does when it goes on."""
         incarnation = self._incarnation
@@ -239,6 +245,7 @@ class SimulatedNode:
 
         def told(filed: Filed, sealed: bytes) -> None:
             self._joined[filed.commit].append((filed.entry.replica, filed.entry.seq))
+            self._mix(sealed)
             self._watch.applied(self, filed, sealed)
             if filed.entry.replica == region.replica:
                 self.count(f"posted: {type(filed.entry.content).__name__}")
@@ -315,7 +322,8 @@ class SimulatedNode:
         else:
             book = self.region.books.get(tenant)
             commit = 0 if book is None else book.last_commit
-        self.when_durable(commit, lambda: self._answer(answer, reply))
+        clock = dict(self.region.clock)
+        self.when_durable(commit, lambda: self._answer(tenant, clock, answer, reply))
 
     def submit_all(self, commands: list[tuple[TenantId, Command, Key]], replies: list[Reply]) -> None:
         """A batch arrives: all of it is judged before anything of it is committed."""
@@ -398,13 +406,21 @@ class SimulatedNode:
             except StorageError as error:
                 self._fail(error)
             else:
-                self.when_durable(0 if book is None else book.last_commit, lambda: reply(seen))
+                clock = dict(self.region.clock)
+                commit = 0 if book is None else book.last_commit
+                self.when_durable(commit, lambda: self._tell(tenant, clock, seen, reply))
 
         self._later(0, render)
 
-    def _answer(self, answer: Answer, reply: Reply) -> None:
+    def _answer(self, tenant: TenantId, clock: dict[str, int], answer: Answer, reply: Reply) -> None:
         self._watch.answers(self, answer)
+        if isinstance(answer, Refusal):
+            self._watch.tells(self, tenant, clock)
         reply(answer)
+
+    def _tell(self, tenant: TenantId, clock: dict[str, int], seen: Any, reply: Callable[[Any], None]) -> None:
+        self._watch.tells(self, tenant, clock)
+        reply(seen)
 
     def when_durable(self, commit: int, action: Action) -> None:
         """Do something as soon as a commit has landed."""
@@ -447,6 +463,7 @@ class SimulatedNode:
             self.stop("the commit failed", flight_lands=self.fails_next)
             return
         self.disk.land(flight.batch, flight.commits)
+        self._mix(b"".join(b"%b %b %b" % (table.encode(), key, value or b"") for table, key, value in flight.batch))
         self._flight = None
         fresh = region.landed()
         self._watch.landed(self)
@@ -511,8 +528,10 @@ class SimulatedNode:
                 self.links.lost(session)
                 self._network.close(session)
             else:
-                self._watch.sends(self, item)
-                self._network.send(session, encode(item))
+                self._watch.sends(self, session, item)
+                frame = encode(item)
+                self._mix(frame)
+                self._network.send(session, frame)
 
     def _tick(self) -> None:
         assert self.region is not None

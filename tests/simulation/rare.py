@@ -59,6 +59,7 @@ EXPECTED: Final = frozenset(
         "entry destroyed with its last disk",
         "key misused",
         "key used again after its lifetime",
+        "regions agree meanwhile",
         "rebuild cut off",
         "refused: low disk",
         "reply lost",

@@ -16,6 +16,7 @@ from node.store.errors import StorageError
 from replication.codec import Frame
 from replication.entry import EntryError
 from replication.filed import Filed
+from replication.gossip import Session
 from tests.simulation.facts import Fact, Facts
 
 if TYPE_CHECKING:
@@ -67,7 +68,10 @@ class Check:
     def answers(self, node: "SimulatedNode", answer: "Answer") -> None:
         """A node gives an answer to a client."""
 
-    def sends(self, node: "SimulatedNode", frame: Frame) -> None:
+    def tells(self, node: "SimulatedNode", tenant: TenantId, clock: dict[str, int]) -> None:
+        """A node tells a client something about a tenant, as it stood when the node had applied what `clock` counts."""
+
+    def sends(self, node: "SimulatedNode", session: Session, frame: Frame) -> None:
         """A node sends a frame to a peer."""
 
     def landed(self, node: "SimulatedNode") -> None:
@@ -85,8 +89,14 @@ class Check:
     def lied_to(self, node: "SimulatedNode", alarm: AlarmKind, subject: str) -> None:
         """A node has just been told something that cannot be, for which it raises an alarm."""
 
+    def agreed(self, cluster: "Cluster") -> None:
+        """All regions hold the same entries, durably, and owe nothing to the books: now and then, and in the end."""
+
+    def healed(self, cluster: "Cluster") -> None:
+        """From here on nothing goes wrong any more, and nobody asks for anything."""
+
     def rested(self, cluster: "Cluster") -> None:
-        """All is healed, everything has been exchanged, and nothing is due."""
+        """All is healed, everything has been exchanged, and nothing is due: the longest lease is over."""
 
 
 class Watch:
@@ -152,9 +162,13 @@ class Watch:
         """See `Check.answers`."""
         self.tell("answers", node, answer)
 
-    def sends(self, node: "SimulatedNode", frame: Frame) -> None:
+    def tells(self, node: "SimulatedNode", tenant: TenantId, clock: dict[str, int]) -> None:
+        """See `Check.tells`."""
+        self.tell("tells", node, tenant, clock)
+
+    def sends(self, node: "SimulatedNode", session: Session, frame: Frame) -> None:
         """See `Check.sends`."""
-        self.tell("sends", node, frame)
+        self.tell("sends", node, session, frame)
 
     def landed(self, node: "SimulatedNode") -> None:
         """See `Check.landed`."""

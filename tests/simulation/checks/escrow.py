@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class NoOverspendUnderEscrow(Check):
-    """In the end: what canonical order makes of everything that was accepted."""
+    """Whenever the regions agree: what canonical order makes of everything that was accepted."""
 
-    def rested(self, cluster: "Cluster") -> None:
+    def agreed(self, cluster: "Cluster") -> None:
         for tenant in list(cluster.facts.by_tenant):
             facts = [fact for fact in cluster.held_by_all(tenant) if fact.is_operation]
             if not _is_escrowed_from_the_beginning(facts):

@@ -27,9 +27,9 @@ Loser = tuple[str, Dot]
 
 
 class EqualReports(Check):
-    """In the end: the reports of all regions, against each other and against what canonical order says."""
+    """Whenever the regions agree: their reports, against each other and against what canonical order says."""
 
-    def rested(self, cluster: "Cluster") -> None:
+    def agreed(self, cluster: "Cluster") -> None:
         shown = {node.name: _reports(node) for node in cluster.nodes.values()}
         first = next(iter(shown.values()))
         for name, reports in shown.items():
