@@ -883,10 +883,12 @@ class Region:
     def promise(self, now: int) -> int:
         """A clock reading up to which everything that this region ever accepts is in `durable`.
 
-        Whatever is stamped from here on reads higher; after a crash too, because the ceiling is on disk.
+        Whatever is stamped from here on reads higher; after a crash too, because the ceiling is on disk. The clock goes
+        on also while something is on its way there, so that what is sealed next can promise that when it lands.
         """
+        reading = self.hlc.promise(now)
         if not self._in_flight and not self.journal.open_count and not self._may_be_missed:
-            self._promised = max(self._promised, self.hlc.promise(now))
+            self._promised = max(self._promised, reading)
         return self._promised
 
     def _raise_ceiling(self, now: int) -> None:
