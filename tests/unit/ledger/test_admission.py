@@ -519,6 +519,7 @@ class TestTransfer:
 
     def test_what_is_owed_is_not_given_away(self, two: Desk) -> None:
         two.giver.do(12, debit("d", 250, at=12))
+        assert two.refusal(TransferCredit(UMBRA, 1)).fields["available"] == -50
         two.giver.do(13, grant("new", 100, starts=90, until=900))
         assert isinstance(two.ask(TransferCredit(UMBRA, 50)), Transfer)
         assert two.refusal(TransferCredit(UMBRA, 51)).fields["available"] == 50
