@@ -453,12 +453,13 @@ class Region:
         """Look at a reservation or a lot whose time has come.
 
         One that has ended, or that another region made before this one made one of the same name, is left alone. If
-        only a conflict has made it so, that may come to nothing: then its contest brings it back (`_watch_reopened`).
+        only a conflict has made it so, that may come to nothing: then a contest brings it back (`_watch_reopened`).
         """
         book = self._book(tenant, now)
         if due is Due.LEASE:
             claim = book.account.claim(ClaimId(name))
             if claim is None or claim.state is not ClaimState.OPEN or claim.region != self.settings.region:
+                # A void one can be had back by credit alone: there is no other contest than its own.
                 book.review()
                 return
             if claim.lease_until > now:
@@ -469,7 +470,6 @@ class Region:
             return
         lot = book.account.lots.get(LotId(name))
         if lot is None or lot.state is not LotState.OPEN or lot.granted.region != self.settings.region:
-            book.review()
             return
         if due is Due.START:
             if lot.remaining and lot.is_live(now) and book.account.totals[DEBT]:
@@ -576,7 +576,7 @@ class Region:
             claim = book.account.claims.get(name) if name is not None else None
             if claim is not None:
                 self._watch_claim(book.tenant, claim)
-            if isinstance(operation, Grant | Revoke | Expire) and operation.lot in book.account.lots:
+            if isinstance(operation, Grant | Revoke) and operation.lot in book.account.lots:
                 self._watch_lot(book.tenant, book.account.lots[operation.lot], now)
 
     def _count_conflicts(self, book: LedgerBook) -> None:
