@@ -537,12 +537,13 @@ class Region:
         """Look at a reservation or a lot whose time has come.
 
         One that has ended, or that another region made before this one made one of the same name, is left alone. If
-        only a conflict has made it so, that may come to nothing: then its contest brings it back (`_watch_reopened`).
+        only a conflict has made it so, that may come to nothing: then a contest brings it back (`_watch_reopened`).
         """
         book = self._book(tenant, now)
         if due is Due.LEASE:
             claim = book.account.claim(ClaimId(name))
             if claim is None or claim.state is not ClaimState.OPEN or claim.region != self.settings.region:
+                # A void one can be had back by credit alone: there is no other contest than its own.
                 book.review()
                 return
             if claim.lease_until > now:

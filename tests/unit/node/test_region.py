@@ -377,17 +377,19 @@ class TestLots:
         world.exchange(3_000)
         assert contents(world, "us", Expire) == [("eu", Expire(LotId("L")))]
 
-    @pytest.mark.parametrize("settle_after_ms", [500, 3_000])
-    def test_a_lot_that_only_for_a_while_was_another_regions_expires_all_the_same(self, settle_after_ms: int) -> None:
+    @pytest.mark.parametrize(("settle_after_ms", "until", "apart_ms"), [(500, 3_000, 4_000), (3_000, 2_500, 1_500)])
+    def test_a_lot_that_only_for_a_while_was_another_regions_expires_all_the_same(
+        self, settle_after_ms: int, until: int, apart_ms: int
+    ) -> None:
         world = Regions("ap", "eu", "us", settle_after_ms=settle_after_ms)
         world.do("eu", grant("L", 100))
-        world.meet()
+        world.exchange(1_000)
         world.part()
         world.do("ap", debit("d", 1), key="k")
-        world.do("us", grant("M", 50, until=3_000), key="k")
-        world.do("eu", grant("M", 50, until=3_000))
+        world.do("us", grant("M", 50, until=until), key="k")
+        world.do("eu", grant("M", 50, until=until))
         world.set_cut("eu", "us", False)
-        world.exchange(4_000)
+        world.exchange(apart_ms)
         assert world.book("eu").account.lots[LotId("M")].granted.region == "us"
         world.meet()
         assert world.book("eu").account.lots[LotId("M")].granted.region == "eu", "ap had used the key of us before"
