@@ -217,7 +217,7 @@ class TestRowsThatAreWrong:
             "tenant acme: the claim a is not what its entries come to"
         ]
 
-    @pytest.mark.parametrize(("table", "job"), [(Table.RUNNING, "running"), (Table.FINISHED, "ended")])
+    @pytest.mark.parametrize(("table", "job"), [(Table.RUNNING, "running"), (Table.RESTING, "ended")])
     def test_a_job_that_is_missing_or_was_charged_more(self, table: Table, job: str) -> None:
         key = tenant_key(TENANT, job)
 
