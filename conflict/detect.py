@@ -86,8 +86,11 @@ def new_debt(filed: Filed, canonical: Canonical) -> int:
     What makes a claim owes what the claim lacks. Usage adds to what a claim may have lacked before, so what it posted
     decides, as far as the claim owes that much: an operation also repays, and repays less than recorded if the debt was
     gone already. Whatever else repays less does so for no other reason, unless it does nothing at all: what a duplicate
-    grant had repaid is owed again.
+    grant had repaid is owed again. What posts as recorded adds no debt, whatever its claim owes there: it may have paid
+    for another claim instead, and whoever has checkpointed it cannot tell any more.
     """
+    if canonical.postings == filed.postings and canonical.outcome == filed.outcome:
+        return 0
     posted = filed.postings.get(DEBT, 0) - canonical.postings.get(DEBT, 0)
     if canonical.outcome is Outcome.DUPLICATE:
         return max(0, posted)

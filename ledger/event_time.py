@@ -6,7 +6,7 @@ and event time stands in the place of ``now``:
 
     a grant's is its ``starts_at``              so is that of the receiver's side of a transfer
     a debit's, a capture's, a refund's its ``at``
-    a ``Usage``'s its ``start``
+    a ``Usage``'s its ``start``; what a final one releases, it releases at its ``end``
     any other operation's                       when it was accepted
 
 Effects do not precede their causes, whatever they say of their time. What is about a lot happens no earlier than its
@@ -157,25 +157,23 @@ class EventOrder(Generic[EntryT]):
         operation, place = entry.operation, entry.position
         if operation is None:
             return
+        if isinstance(operation, Usage):
+            operation = structs.replace(operation, claim=self._times.reservation(operation))
         rank = GRANT if isinstance(operation, Grant) else OTHER
         at = self._times.of(operation, place.now)
-        self._latest.append(Dated(at, rank, place, entry, tuple(self._folded(operation, is_void=is_void))))
-        if len(self._latest) == _SORTED_AT_ONCE:
+        if isinstance(operation, Usage) and operation.final and at < operation.end:
+            self._put(Dated(at, rank, place, entry, (structs.replace(operation, final=False),)))
+            at, operation = operation.end, structs.replace(operation, start=operation.end, amount=0)
+        self._put(Dated(at, rank, place, entry, _folded(operation, is_void=is_void)))
+
+    def _put(self, dated: Dated[EntryT]) -> None:
+        self._latest.append(dated)
+        if len(self._latest) >= _SORTED_AT_ONCE:
             self._sorted.append(sorted(self._latest))
             self._latest = []
 
     def __iter__(self) -> Iterator[Dated[EntryT]]:
         return merge(*self._sorted, sorted(self._latest))
-
-    def _folded(self, operation: Operation, *, is_void: bool) -> Iterator[Operation]:
-        if isinstance(operation, Usage):
-            yield structs.replace(operation, claim=self._times.reservation(operation))
-        elif isinstance(operation, Policy):
-            yield structs.replace(operation, on_overspend=OnOverspend.DEBT)
-        else:
-            yield operation
-        if is_void and isinstance(operation, Hold):
-            yield Release(operation.claim)
 
 
 class EventFold(Generic[EntryT]):
@@ -220,3 +218,11 @@ class EventFold(Generic[EntryT]):
         while self._next is not None and self._next.at < end:
             self.step()
             yield
+
+
+def _folded(operation: Operation, *, is_void: bool) -> tuple[Operation, ...]:
+    if isinstance(operation, Policy):
+        return (structs.replace(operation, on_overspend=OnOverspend.DEBT),)
+    if is_void and isinstance(operation, Hold):
+        return operation, Release(operation.claim)
+    return (operation,)

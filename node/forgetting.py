@@ -30,7 +30,9 @@ class Forgetting:
 
         Returns how many were forgotten.
         """
-        if now < self._rests_until:
+        rest_ms = self._lifetime_ms // _RESTS
+        # A rest that has more before it than a whole one was begun by a clock that has been set back since.
+        if now < self._rests_until <= now + rest_ms:
             return 0
         rows = self._overlay.scan(Table.KEYS, self._next, None, _AT_ONCE)
         forgotten = 0
@@ -43,5 +45,5 @@ class Forgetting:
             self._next = rows[-1][0] + b"\0"
         else:
             self._next = b""
-            self._rests_until = now + self._lifetime_ms // _RESTS
+            self._rests_until = now + rest_ms
         return forgotten

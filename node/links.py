@@ -23,9 +23,10 @@ _LEAST_PATIENCE_MS = 2_000
 
 
 class Peer(Struct):
-    """What is known of a peer region, over all links to it; times in ms."""
+    """What is known of a peer region, over all links to it; times in ms. What it ``has`` is its latest process's."""
 
     region: str
+    replica: str = ""
     session: Session | None = None
     is_cut: bool = False
     has: VectorClock = {}
@@ -154,6 +155,10 @@ class Links:
             return []
         if peer.session is not None and peer.session is not session:
             self._stop(peer.session, now)
+        assert session.peer is not None
+        if peer.replica != session.peer.replica:
+            # It has started again, perhaps without its disk: what its earlier processes had, perhaps nobody has.
+            peer.replica, peer.has = session.peer.replica, {}
         return effects
 
     def _carry_out(self, session: Session, effects: Iterable[Effect], now: int) -> None:

@@ -544,12 +544,13 @@ class Region:
         """Look at a reservation or a lot whose time has come.
 
         One that has ended, or that another region made before this one made one of the same name, is left alone. If
-        only a conflict has made it so, that may come to nothing: then its contest brings it back (`_watch_reopened`).
+        only a conflict has made it so, that may come to nothing: then a contest brings it back (`_watch_reopened`).
         """
         book = self._book(tenant, now)
         if due is Due.LEASE:
             claim = book.account.claim(ClaimId(name))
             if claim is None or claim.state is not ClaimState.OPEN or claim.region != self.settings.region:
+                # A void one can be had back by credit alone: there is no other contest than its own.
                 book.review()
                 return
             if claim.lease_until > now:
@@ -918,10 +919,12 @@ class Region:
     def promise(self, now: int) -> int:
         """A clock reading up to which everything that this region ever accepts is in `durable`.
 
-        Whatever is stamped from here on reads higher; after a crash too, because the ceiling is on disk.
+        Whatever is stamped from here on reads higher; after a crash too, because the ceiling is on disk. The clock goes
+        on also while something is on its way there, so that what is sealed next can promise that when it lands.
         """
+        reading = self.hlc.promise(now)
         if not self._in_flight and not self.journal.open_count and not self._may_be_missed:
-            self._promised = max(self._promised, self.hlc.promise(now))
+            self._promised = max(self._promised, reading)
         return self._promised
 
     def _raise_ceiling(self, now: int) -> None:

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import structlog
 from msgspec import Struct
@@ -38,8 +38,8 @@ from node.reconcile import Reconciliation, reconcile
 from node.region import Accepted, Received, Region
 from node.snapshots import ScheduledJob
 from node.store.errors import DamagedEntry, StorageError
-from node.store.lmdb_disk import LmdbDisk
-from replication.clock import VectorClock, descends, encode_token, essential, merge, ms_of
+from node.store.kv import Write
+from replication.clock import VectorClock, descends, encode_token, essential, lacking_count, merge, ms_of
 from replication.entry import open_sealed
 from replication.filed import Filed
 
@@ -88,6 +88,18 @@ class ClusterState(Struct, frozen=True, kw_only=True):
     alarms: list[Alarm]
 
 
+class Storage(Protocol):
+    """What the loop needs of a disk (`node.store.lmdb_disk`)."""
+
+    def commit(self, batch: Sequence[Write], done: Callable[[StorageError | None], None], /) -> None:
+        """Make a batch durable, whole or not at all; then call `done`, from whatever thread."""
+        ...
+
+    def free_bytes(self) -> int:
+        """How much room there is."""
+        ...
+
+
 class Committer:
     """Group commit: seals the region's open batch whenever the disk is free, and tells who waits.
 
@@ -96,7 +108,7 @@ class Committer:
     is open, ``_landing`` for the one at the disk.
     """
 
-    def __init__(self, region: Region, disk: LmdbDisk, metrics: Metrics) -> None:
+    def __init__(self, region: Region, disk: Storage, metrics: Metrics) -> None:
         self._region = region
         self._disk = disk
         self._metrics = metrics
@@ -219,7 +231,7 @@ class Node:
     Relations kept: nothing that a caller gets to see depends on an entry that is not durable.
     """
 
-    def __init__(self, config: NodeConfig, region: Region, disk: LmdbDisk, clock: WallClock) -> None:
+    def __init__(self, config: NodeConfig, region: Region, disk: Storage, clock: WallClock) -> None:
         self.config = config
         self.region = region
         self.clock = clock
@@ -569,7 +581,8 @@ class Node:
         """How far this node may be behind each peer."""
         now, clock = self.wall_ms(), self.region.clock
         return {
-            name: Lag(missing(clock, peer.has), _ago(peer.heard_at, now)) for name, peer in self.links.peers.items()
+            name: Lag(lacking_count(clock, peer.has), _ago(peer.heard_at, now))
+            for name, peer in self.links.peers.items()
         }
 
     def promises(self) -> dict[str, int]:
@@ -594,8 +607,8 @@ class Node:
                     linked=peer.session is not None,
                     cut=peer.is_cut,
                     heard_ms_ago=_ago(peer.heard_at, now),
-                    missing_here=missing(clock, peer.has),
-                    missing_there=missing(peer.has, clock),
+                    missing_here=lacking_count(clock, peer.has),
+                    missing_there=lacking_count(peer.has, clock),
                     promise=peer.promise or None,
                 )
                 for peer in self.links.peers.values()
@@ -623,7 +636,7 @@ class Node:
             debt_outstanding=sum(debts.values()),
             negative_balances=len(debts),
             findings=self._findings or {},
-            replication_lag_entries={peer.region: missing(region.clock, peer.has) for peer in peers},
+            replication_lag_entries={peer.region: lacking_count(region.clock, peer.has) for peer in peers},
             replication_silence_seconds={
                 peer.region: (now - peer.heard_at) / 1000 for peer in peers if peer.heard_at is not None
             },
@@ -640,11 +653,6 @@ class Node:
 
 def _waits_for(damage: DamagedEntry | str) -> str:
     return f"{damage}; it is being fetched from the peers again: ask later, or ask another region"
-
-
-def missing(here: VectorClock, there: VectorClock) -> int:
-    """How many entries `there` counts that `here` does not."""
-    return sum(max(0, count - here.get(replica, 0)) for replica, count in there.items())
 
 
 def _ago(then: int | None, now: int) -> int | None:

@@ -4,6 +4,10 @@ A promise of a region says: whoever holds all that I held when I gave it, holds 
 ever will, up to this reading. It counts here once this node holds, durably, the clock that it was given with. The
 *frontier* is the least promise that counts, over all regions of the cluster; everything up to it is stable.
 
+A peer that has lost its disk, or part of it, no longer holds what it said that it held, and perhaps nobody does. So
+what it says next takes the place of what it said with a clock that it does not cover: else that would be waited for
+for ever, and every later promise behind it.
+
 Promises are passed on: a node that holds what a promise needs gives it to its peers with its own clock, which covers
 the promise's. So a promise finds its way around a cut link just as entries do.
 
@@ -25,7 +29,8 @@ class Frontier:
 
     Relations kept: ``counted[region]`` is the greatest promise of the region whose clock was covered by a clock given
     to `advance`, or of this node itself; ``_pending`` holds, for each peer, what it said that was not covered yet,
-    oldest first; ``reached`` is the greatest that the least of ``counted`` has been.
+    oldest first, each clock covering the one before; ``reached`` is the greatest that the least of ``counted`` has
+    been.
     """
 
     def __init__(self, region: str, regions: Iterable[str]) -> None:
@@ -42,6 +47,8 @@ class Frontier:
     def heard(self, peer: str, clock: VectorClock, promises: dict[str, int]) -> None:
         """What a peer holds, and what it passes on as promised to whoever holds that."""
         pending = self._pending.setdefault(peer, deque())
+        while pending and not descends(clock, pending[-1][0]):
+            pending.pop()
         if len(pending) == MAX_PENDING:
             # The oldest stay, or a node that is always a little behind would never have any of them covered.
             pending.pop()

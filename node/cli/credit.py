@@ -90,6 +90,7 @@ def grant(
             key=key,
         ),
     )
+    shares = ", ".join(f"{region} {part:,}" for region, part in (reply.shares or {}).items())
     node.show(
         reply,
         facts(
@@ -97,7 +98,7 @@ def grant(
             amount=f"{reply.amount:,}",
             live=f"{shown_time(reply.starts_at)} to {shown_time(reply.expires_at)}",
             priority=str(reply.priority),
-            shares=", ".join(f"{region} {part:,}" for region, part in (reply.shares or {}).items()) or "none",
+            **({"shares": shares} if shares else {}),
             accepted_in=reply.region,
         ),
     )

@@ -77,9 +77,9 @@ class Journal:
         """How many entries the next commit has so far."""
         return len(self._open_entries)
 
-    def open_replicas(self) -> set[str]:
-        """The logs of which the next commit has entries."""
-        return {run.replica for run in self._open_runs}
+    def open_replicas(self) -> list[str]:
+        """The logs of which the next commit has entries, each once, in the order in which they moved first."""
+        return list(dict.fromkeys(run.replica for run in self._open_runs))
 
     def add(self, filed: Filed, sealed: bytes) -> None:
         """Join an entry to the next commit, in the order of application."""

@@ -11,7 +11,7 @@ from creditmesh import AsyncClient, CreditmeshError, wire
 from creditmesh.testing import ClusterFailure, LocalCluster
 
 FAR_FUTURE_MS = 4_000_000_000_000
-LOG, KEYS = b"log", b"keys"
+LOG, CLOSED = b"log", b"closed"
 
 
 def flip(data: Path, table: bytes, wanted: Callable[[bytes, bytes], bool]) -> None:
@@ -46,7 +46,7 @@ async def spent(cluster: LocalCluster, count: int) -> None:
     us = cluster.client("us-east")
     await us.grant("acme", amount=1_000, expires_at=FAR_FUTURE_MS, key="grant")
     for number in range(count):
-        await us.debit("acme", amount=1, key=f"debit-{number}")
+        await us.debit("acme", amount=1, debit=f"debit-{number}", key=f"debit-{number}")
     await cluster.converged()
     for region in cluster.regions:
         # Another entry of each region, and promises after it: what came before is in rows.
@@ -74,7 +74,7 @@ async def test_a_damaged_commit_is_not_served_and_is_fetched_again(cluster: Loca
     await cluster.start("us-east")
 
     with pytest.raises(CreditmeshError, match="is not what was written"):
-        await us.debit("acme", amount=1, key="debit-7")
+        await us.debit("acme", amount=1, debit="debit-7", key="debit-7")
     assert (await us.balance("acme")).used == 23
     (detail,) = alarms(await holds(us, lambda reply: bool(alarms(reply, "damaged-entry"))), "damaged-entry")
     assert "1 of 1 are lost" in detail
@@ -89,7 +89,7 @@ async def test_a_damaged_commit_is_not_served_and_is_fetched_again(cluster: Loca
     await cluster.heal()
     repaired = await holds(us, lambda reply: "whole again" in alarms(reply, "damaged-entry")[0])
     assert "with what" in alarms(repaired, "damaged-entry")[0]
-    assert (await us.debit("acme", amount=1, key="debit-7")).replayed
+    assert (await us.debit("acme", amount=1, debit="debit-7", key="debit-7")).replayed
     assert (await us.statement("acme", since=0, to=FAR_FUTURE_MS)).closing.used == 24
     await cluster.converged()
     audit = await us.audit()
@@ -102,17 +102,17 @@ async def test_a_damaged_row_stops_the_node_and_its_next_start_works_it_out_agai
     us = cluster.client("us-east")
     before = (await us.cluster(digest=True)).digest
     assert await cluster.stop("us-east") == 0
-    flip(cluster.root / "us-east" / "data.mdb", KEYS, lambda key, _: b"debit-7" in key)
+    flip(cluster.root / "us-east" / "data.mdb", CLOSED, lambda key, _: b"debit-7" in key)
     await cluster.start("us-east")
 
     with pytest.raises(CreditmeshError):
-        await us.debit("acme", amount=1, key="debit-7")
+        await us.refund("acme", claim="debit-7", amount=1, key="refund")
     with pytest.raises(ClusterFailure, match="us-east ended with 1"):
         await cluster.ready("us-east")
-    assert "debit-7 of the table keys is not what was written" in cluster.log_of("us-east")
+    assert "debit-7 of the table closed is not what was written" in cluster.log_of("us-east")
     await cluster.start("us-east")
     assert (await us.cluster(digest=True)).digest == before
-    assert (await us.debit("acme", amount=1, key="debit-7")).replayed
+    assert not (await us.refund("acme", claim="debit-7", amount=1, key="refund")).replayed
     assert "are whole and in their places" in alarms(await us.cluster(), "store-rebuilt")[0]
     audit = await us.audit()
     assert audit.ok, audit.findings

@@ -4,7 +4,7 @@ Written from the rules alone, to be seen to be right: for every line all lines b
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from msgspec import structs
 
@@ -49,7 +49,7 @@ def happened(canonical: Iterable[tuple[Line, Verdict]]) -> list[Line]:
     told: list[Happening] = []
     for line, verdict in canonical:
         if verdict.outcome != "duplicate":
-            told.append(_dated(line, told, is_void=verdict.outcome == "revoked"))
+            told += _parts(_dated(line, told, is_void=verdict.outcome == "revoked"))
     written: list[Line] = []
     for number, each in enumerate(sorted(told, key=_order)):
         # Numbers that go up: what else they are makes no difference.
@@ -97,6 +97,16 @@ def _dated(line: Line, told: list[Happening], *, is_void: bool) -> Happening:
     if uses is not None:
         at = max([at, *(each.at for each in told if _makes(each, uses))])
     return Happening(at, line.place, operation, is_void, uses)
+
+
+def _parts(each: Happening) -> list[Happening]:
+    """What a final report of usage releases, it releases when the job ended; else an operation happens at one time."""
+    usage = each.operation
+    if not isinstance(usage, Usage) or not usage.final or each.at >= usage.end:
+        return [each]
+    used = replace(each, operation=structs.replace(usage, final=False))
+    ended = replace(each, at=usage.end, uses=None, operation=structs.replace(usage, start=usage.end, amount=0))
+    return [used, ended]
 
 
 def _grants(each: Happening, lot: LotId) -> bool:

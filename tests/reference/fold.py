@@ -54,10 +54,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an operation did at its place."""
+    """What an operation did at its place; the claim that it was about, and what that one owed right behind it."""
 
     postings: dict[str, int]
     outcome: str
+    claim: str | None = field(default=None, compare=False)
+    owed: int = field(default=0, compare=False)
 
 
 NOTHING = Verdict({}, "duplicate")
@@ -101,6 +103,8 @@ class Ledger:
     claims: dict[str, PlainClaim] = field(default_factory=dict)
     keys: dict[str, int] = field(default_factory=dict)
     """When each key was used first, since it was last forgotten."""
+    key_users: dict[str, Position] = field(default_factory=dict)
+    """And by which operation."""
     jobs: dict[str, PlainJob] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
     verdicts: list[Verdict] = field(default_factory=list)
@@ -181,6 +185,7 @@ def _judge(ledger: Ledger, line: Line) -> Verdict:
     if line.key is not None:
         if not ledger.remembers(line.key, now):
             ledger.keys[line.key] = now
+            ledger.key_users[line.key] = line.place
         elif not isinstance(line.operation, Transfer):
             return NOTHING
     if _names_something_taken(ledger, line.operation):
@@ -192,7 +197,27 @@ def _judge(ledger: Ledger, line: Line) -> Verdict:
     _note_debtors(ledger, line.place)
     _repay(ledger, now, line.place.region)
     _note_debtors(ledger, line.place)
-    return Verdict(_difference(before, ledger.accounts), outcome)
+    claim = concerned(ledger, line.operation)
+    owed = owed_by(ledger, claim)
+    return Verdict(_difference(before, ledger.accounts), outcome, claim, owed)
+
+
+def concerned(ledger: Ledger, operation: Operation) -> str | None:
+    """The claim that an operation is about, as things stand, if it is about one."""
+    match operation:
+        case Hold() | Debit() | Transfer() | Capture() | Release() | Renew() | Refund() | Lapse():
+            return operation.claim
+        case Heartbeat() | Usage():
+            own = usage_name(JobId(operation.job)) if isinstance(operation, Usage) else None
+            return _reservation_for(ledger, operation.claim, operation.job) or own
+        case _:
+            return None
+
+
+def owed_by(ledger: Ledger, claim: str | None) -> int:
+    """What a claim owes."""
+    known = ledger.claims.get(claim) if claim is not None else None
+    return (known.held + known.used).count(None) if known is not None else 0
 
 
 def _names_something_taken(ledger: Ledger, operation: Operation) -> bool:
@@ -418,11 +443,10 @@ def _move_share(ledger: Ledger, move: Move, line: Line, now: int) -> str:
 
 
 def _spend(ledger: Ledger, amount: int, at: int, account: str, region: str, among: list[str] | None = None) -> Coins:
+    own = [lot for lot in ledger.lots_of(region, ledger.live_lots(at)) if among is None or lot in among]
     coins: Coins = []
     for _ in range(amount):
-        own = ledger.lots_of(region, ledger.live_lots(at))
-        payers = [lot for lot in own if ledger.remaining(lot) > 0 and (among is None or lot in among)]
-        payer = payers[0] if payers else None
+        payer = next((lot for lot in own if ledger.remaining(lot) > 0), None)
         _move(ledger, "debt" if payer is None else f"lot/{payer}", account, 1)
         coins.append(payer)
     return coins
@@ -443,7 +467,7 @@ def _return_coin(ledger: Ledger, lot: str, source: str) -> None:
 
 
 def _repay(ledger: Ledger, now: int, region: str) -> None:
-    while True:
+    while ledger.balance("debt"):
         owing = [claim for claim in ledger.claims.values() if None in claim.held or None in claim.used]
         debtors = [claim for claim in owing if ledger.repays(region, claim)]
         payers = [lot for lot in ledger.lots_of(region, ledger.live_lots(now)) if ledger.remaining(lot) > 0]

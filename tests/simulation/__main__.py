@@ -45,11 +45,17 @@ def run(
             progress.update(task, advance=1, broken=f"({len(summary.failures)} broken)" if summary.failures else "")
     if counts:
         out.print(_table(summary))
+    speed = summary.speed
     out.print(
-        f"{summary.seeds} seeds, {summary.entries:,} entries, {summary.simulated_ms / 3_600_000:,.1f} simulated hours"
-        f" in {watch.seconds:,.0f} s ({summary.times_real_time:,.0f} x real time on one core);"
+        f"{speed.seeds} seeds, {speed.entries:,} entries, {speed.simulated_ms / 3_600_000:,.1f} simulated hours"
+        f" in {watch.seconds:,.0f} s ({speed.cpu_seconds:,.0f} CPU s);"
         f" the slowest came to rest in {summary.slowest_to_settle:.0%} of the time allowed"
     )
+    for beat_ms, part in sorted(summary.speed_by_beat.items()):
+        out.print(
+            f"  beat {beat_ms:>7,} ms: {part.seeds:>4} seeds, {part.times_real_time:>9,.1f} simulated seconds"
+            f" and {part.entries_per_second:>5,.0f} entries in a CPU second"
+        )
     if summary.failures:
         out.print(f"broken: {', '.join(str(result.seed) for result in summary.failures)}")
     elif summary.never_happened:

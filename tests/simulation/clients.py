@@ -6,35 +6,19 @@ or in another region, and gives up at some point.
 
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from ledger.command import (
-    CaptureUsage,
-    Command,
-    DebitUsage,
-    Estimate,
-    GrantCredit,
-    OnShortage,
-    RefundUsage,
-    ReleaseHold,
-    RenewLease,
-    ReportHeartbeat,
-    ReportUsage,
-    Reserve,
-    RevokeLot,
-    SetPolicy,
-    TransferCredit,
-)
-from ledger.ids import ClaimId, JobId, Key, LotId, TenantId
-from ledger.operation import Admission, Debit, Grant, Hold, OnOverspend
-from ledger.pricing import Work
+from ledger.command import Command, DebitUsage, GrantCredit, OnShortage, SetPolicy
+from ledger.ids import ClaimId, JobId, Key, TenantId
+from ledger.operation import Admission
 from ledger.refusal import Refusal
 from node.applying import Gone
 from node.finding import Finding
 from node.region import Accepted
 from node.snapshots import JobState, ScheduledJob
+from tests.simulation.asks import ABOUT_CLAIMS, ESCROWED, NAMES, Asking, Memory
 from tests.simulation.node import Answer, SimulatedNode, Unavailable
 from tests.simulation.scenario import GPU, Ask, Intent, Scenario
 from tests.simulation.scheduler import Scheduler
@@ -43,15 +27,7 @@ from tests.simulation.trace import Trace
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
 
-T = TypeVar("T")
-
-_ABOUT_CLAIMS: Final = {Ask.RENEW, Ask.CAPTURE, Ask.RELEASE, Ask.REFUND}
-
 _WITHIN_A_BATCH: Final = (Ask.HOLD, Ask.DEBIT, Ask.USAGE, Ask.RENEW, Ask.GRANT, Ask.TRANSFER, Ask.CAPTURE)
-
-ESCROWED: Final = TenantId("e0")
-_NAMES: Final = 5
-"""How many names clients like so much that they meet."""
 
 
 class Request(Struct):
@@ -74,9 +50,8 @@ class Clientele:
         self._scheduler = scheduler
         self._trace = trace
         self._random = Random(f"clients {scenario.seed}")
-        self._claims: dict[TenantId, list[tuple[ClaimId, SimulatedNode]]] = {}
-        """What clients have been told of, and where."""
-        self._lots: dict[TenantId, list[LotId]] = {}
+        self._memory = Memory()
+        self._asking = Asking(scenario, self._memory)
         self._found: list[tuple[TenantId, str]] = []
         """Findings that somebody has asked to settle."""
         self._sent: list[Request] = []
@@ -84,20 +59,30 @@ class Clientele:
         self.unanswered = 0
 
     def begin(self) -> None:
-        """Arrange for all that is intended."""
-        if self._scenario.escrow:
-            self._scheduler.after(0, self._put_under_escrow)
+        """Arrange for all that is intended; every tenant begins with a grant."""
+        self._scheduler.after(0, self._open)
         for number, intent in enumerate(self._scenario.intents):
             self._scheduler.after(intent.at, partial(self._act, intent, number))
 
-    def _put_under_escrow(self) -> None:
-        """One tenant has never been anything else: nobody hears of its credit without hearing of that."""
-        home, scenario = self._home(0), self._scenario
-        grant = GrantCredit(2 * scenario.largest_amount, self._scheduler.now + 2 * scenario.lot_ms)
-        commands: list[Command] = [grant, SetPolicy(admission=Admission.ESCROW)]
+    def _open(self) -> None:
+        for number in range(self._scenario.tenants):
+            tenant = TenantId(f"t{number}")
+            self._submit_at_once(number, tenant, [self._asking.opening(self._scheduler.now)])
+        if self._scenario.escrow:
+            # One tenant has never been anything else: nobody hears of its credit without hearing of that.
+            opening = self._asking.opening(self._scheduler.now)
+            first = GrantCredit(1, opening.expires_at)
+            self._submit_at_once(0, ESCROWED, [first, SetPolicy(admission=Admission.ESCROW), opening])
+
+    def _submit_at_once(self, client: int, tenant: TenantId, commands: list[Command]) -> None:
+        home = self._home(client)
+        requests = [
+            Request(client, tenant, command, Key(f"open{number}"), attempts=1)
+            for number, command in enumerate(commands)
+        ]
         home.submit_all(
-            [(ESCROWED, command, Key(f"escrow{number}")) for number, command in enumerate(commands)],
-            [lambda _: None for _ in commands],
+            [(each.tenant, each.command, each.key) for each in requests],
+            [partial(lambda each, answer: self._hear(each, answer, home), each) for each in requests],
         )
 
     def leave(self) -> None:
@@ -138,23 +123,21 @@ class Clientele:
         elif intent.ask is Ask.MISUSE and self._sent:
             earlier = self._sent[intent.choice % len(self._sent)]
             self._trace.count("key misused")
-            command: Command = DebitUsage(1 + intent.other % 7, on_shortage=OnShortage.DEBT)
-            request = Request(intent.client, earlier.tenant, command, earlier.key)
+            request = Request(intent.client, earlier.tenant, _another(earlier.command, intent), earlier.key)
         else:
-            claim, where = self._one_of(self._claims.get(tenant, []), intent.choice, (ClaimId("nobody"), home))
-            command = self._command(intent.ask, intent, tenant, claim)
+            command = self._asking.command(intent.ask, intent, 0, tenant, self._scheduler.now)
             request = Request(intent.client, tenant, command, Key(f"k{number}"))
             self._sent.append(request)
-            if intent.ask in _ABOUT_CLAIMS and intent.other % 3:
+            if intent.ask in ABOUT_CLAIMS and intent.other % 3:
                 # Mostly the scheduler that asks is the one that reserved.
-                home = where
+                home = self._where_told(tenant, command, home)
         self._send(request, home)
 
     def _jobs(self, intent: Intent, home: SimulatedNode) -> dict[TenantId, list[ScheduledJob]]:
         """What a scheduler knows of some jobs; now and then of a tenant that does not exist."""
         scenario, now = self._scenario, home.now()
         jobs: dict[TenantId, list[ScheduledJob]] = {}
-        for number in range(1 + intent.choice % _NAMES):
+        for number in range(1 + intent.choice % NAMES):
             spin = intent.other // (number + 1)
             state = list(JobState)[spin % 3]
             started_at = now - intent.amount % (3 * scenario.beat) if state is not JobState.PENDING else None
@@ -162,7 +145,7 @@ class Clientele:
             if ended_at is not None and started_at is not None and ended_at < started_at:
                 started_at = ended_at
             tenant = TenantId(f"t{(intent.tenant + number) % (scenario.tenants + 1)}")
-            claim, _ = self._one_of(self._claims.get(tenant, []), intent.choice, (ClaimId("nobody"), home))
+            claim = self._memory.claim_for(Ask.USAGE, tenant, Random(intent.choice), now) or ClaimId("nobody")
             said = ScheduledJob(
                 JobId(f"job{number}"),
                 state,
@@ -180,7 +163,7 @@ class Clientele:
         if home.region is None:
             return
         if intent.other % 3 == 0 and self._found:
-            owner, earlier = self._one_of(self._found, intent.choice, (tenant, ""))
+            owner, earlier = self._found[-1 - intent.choice % min(len(self._found), 8)]
             home.settle(owner, lambda _: earlier, self._hear_of)
             return
 
@@ -205,6 +188,11 @@ class Clientele:
             case Unavailable():
                 pass
 
+    def _where_told(self, tenant: TenantId, command: Command, otherwise: SimulatedNode) -> SimulatedNode:
+        claim: ClaimId | None = getattr(command, "reservation", None) or getattr(command, "claim", None)
+        region = self._memory.region_of(tenant, claim) if claim is not None else None
+        return self._cluster.nodes[region] if region is not None else otherwise
+
     def _send_batch(self, intent: Intent, number: int, tenant: TenantId, home: SimulatedNode) -> None:
         """Several requests at once: they are judged one after the other, and answered when one commit has landed."""
         if home.region is None:
@@ -213,90 +201,13 @@ class Clientele:
         requests = []
         for index in range(2 + intent.choice % 4):
             ask = _WITHIN_A_BATCH[(intent.other + index) % len(_WITHIN_A_BATCH)]
-            claim, _ = self._one_of(self._claims.get(tenant, []), intent.choice + index, (ClaimId("nobody"), home))
-            command = self._command(ask, intent, tenant, claim)
+            command = self._asking.command(ask, intent, index, tenant, self._scheduler.now)
             requests.append(Request(intent.client, tenant, command, Key(f"k{number}.{index}"), attempts=1))
         self._sent += requests
         home.submit_all(
             [(each.tenant, each.command, each.key) for each in requests],
             [partial(lambda each, answer: self._reply(each, answer, home), each) for each in requests],
         )
-
-    def _command(self, ask: Ask, intent: Intent, tenant: TenantId, claim: ClaimId) -> Command:
-        scenario, now = self._scenario, self._scheduler.now
-        amount = 1 + intent.amount % scenario.largest_amount
-        late = None if intent.other % 3 else now - intent.other % scenario.lot_ms
-        lease = 1 + intent.other % scenario.lease_ms
-        job = JobId(f"job{intent.other % _NAMES}")
-        match ask:
-            case Ask.GRANT:
-                return GrantCredit(
-                    amount=2 * amount + scenario.largest_amount,
-                    expires_at=now + scenario.lot_ms // 4 + intent.choice % scenario.lot_ms,
-                    starts_at=[None, None, None, now - scenario.beat, now + scenario.lot_ms // 8][intent.other % 5],
-                    priority=intent.other % 2,
-                    lot=LotId(f"lot{intent.other % _NAMES}") if intent.choice % 4 == 0 else None,
-                )
-            case Ask.HOLD:
-                named = ClaimId(f"claim{intent.other % _NAMES}") if intent.choice % 5 == 0 else None
-                asked: int | Estimate = amount
-                if intent.other % 7 == 0:
-                    work = Work(GPU, 1 + intent.choice % 4, "high" if intent.choice % 3 == 0 else None)
-                    asked = Estimate(work, 30 + intent.choice % 90)
-                return Reserve(asked, lease, named, job if intent.choice % 3 else None)
-            case Ask.RENEW:
-                return RenewLease(claim, lease)
-            case Ask.CAPTURE:
-                return CaptureUsage(claim, amount, late, final=intent.choice % 2 == 0)
-            case Ask.RELEASE:
-                return ReleaseHold(claim)
-            case Ask.REFUND:
-                return RefundUsage(claim, 1 + intent.amount % 4)
-            case Ask.REVOKE:
-                return RevokeLot(self._one_of(self._lots.get(tenant, []), intent.choice, LotId("nothing")))
-            case Ask.TRANSFER:
-                to = TenantId(f"t{(int(tenant[1:]) + 1 + intent.choice % 2) % scenario.tenants}")
-                if scenario.escrow and intent.choice % 5 == 0:
-                    to = ESCROWED
-                expires_at = now + intent.other % scenario.lot_ms if intent.other % 3 == 0 else None
-                return TransferCredit(to, amount, expires_at, intent.choice % 2)
-            case Ask.POLICY:
-                escrow = scenario.escrow and intent.amount % 3 > 0
-                return SetPolicy(
-                    OnOverspend.REVOKE if intent.other % 3 and not escrow else OnOverspend.DEBT,
-                    Admission.ESCROW if escrow else Admission.OPTIMISTIC,
-                    2 * scenario.largest_amount if intent.choice % 3 == 0 else None,
-                    scenario.largest_amount if intent.choice % 2 else None,
-                )
-            case Ask.HEARTBEAT:
-                named = claim if intent.choice % 3 == 0 else None
-                lease_ms = lease if intent.other % 2 else None
-                return ReportHeartbeat(job, late, named, lease_ms, started=intent.choice % 2 == 0)
-            case Ask.USAGE:
-                return self._usage(intent, job, claim)
-            case Ask.NONSENSE:
-                return ReleaseHold(ClaimId("nobody")) if intent.other % 2 else GrantCredit(amount, now - 1)
-            case _:
-                shortage = OnShortage.DEBT if intent.choice % 3 == 0 else OnShortage.REFUSE
-                return DebitUsage(amount, late, on_shortage=shortage)
-
-    def _usage(self, intent: Intent, job: JobId, claim: ClaimId) -> ReportUsage:
-        """Some time up to now, or up to an earlier time, which may overlap with what was reported before."""
-        scenario, now = self._scenario, self._scheduler.now
-        end = now - [0, intent.choice % scenario.lease_ms, intent.choice % scenario.lot_ms][intent.other % 3]
-        lasts = intent.amount % (3 * scenario.beat)
-        final = intent.choice % 4 == 0
-        amount = 1 + intent.amount % scenario.largest_amount
-        cost: int | Work | None = amount
-        if lasts < 4 * 60_000 and intent.choice % 5 == 0:
-            cost = Work(GPU, 1 + intent.other % 3)
-        elif final and intent.other % 4 == 0:
-            cost = None
-        start = None if intent.choice % 7 == 0 else end - lasts
-        return ReportUsage(job, end, start, cost, claim if intent.other % 3 == 0 else None, final)
-
-    def _one_of(self, known: list[T], choice: int, otherwise: T) -> T:
-        return known[-1 - choice % min(len(known), 8)] if known else otherwise
 
     # -- how it is asked --------------------------------------------------------------------------------------------
 
@@ -332,12 +243,8 @@ class Clientele:
         if isinstance(answer, Refusal):
             self._trace.count(f"refused: {answer.reason}")
             return
-        content = answer.filed.entry.content
-        self._trace.count(f"accepted: {content.__class__.__name__}")
-        if isinstance(content, Hold | Debit):
-            self._claims.setdefault(request.tenant, []).append((content.claim, node))
-        elif isinstance(content, Grant):
-            self._lots.setdefault(request.tenant, []).append(content.lot)
+        self._trace.count(f"accepted: {type(answer.filed.entry.content).__name__}")
+        self._memory.hear(answer.filed.entry, node.name)
 
     def _timed_out(self, request: Request, attempt: int) -> None:
         if request.is_answered or attempt != request.attempts or self._have_left:
@@ -374,3 +281,11 @@ def told(request: Request, answer: Answer) -> str:
             return f"takes no requests ({why}): {asked}"
         case Gone():
             raise AssertionError("no request is about a finding")
+
+
+def _another(command: Command, intent: Intent) -> Command:
+    """Another request, of the same kind where that is easy."""
+    amount = getattr(command, "amount", None)
+    if isinstance(amount, int) and intent.other % 2:
+        return structs.replace(command, amount=amount + 1)
+    return DebitUsage(1 + intent.other % 7, on_shortage=OnShortage.DEBT)

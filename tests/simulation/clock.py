@@ -20,6 +20,11 @@ class WallClock:
         """Set the clock forward, or back."""
         self._offset_ms += by_ms
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it stands still."""
+        return self._frozen_at is not None
+
     def freeze(self, now: int) -> None:
         """Let the clock stand still."""
         self._frozen_at = self.read(now)

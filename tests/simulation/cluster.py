@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from node.alarms import AlarmKind
 from tests.simulation.checks import all_checks
 from tests.simulation.clients import Clientele
 from tests.simulation.clock import WallClock
@@ -24,6 +25,9 @@ from tests.simulation.trace import Trace
 from tests.simulation.watch import Broken, Watch
 
 _SETTLING_BEATS: Final = 30
+_FALLING_DUE_BEATS: Final = 10
+_TELLING_BEATS: Final = 3
+_LOOK_BEATS: Final = 3
 _LINK_SILENCE_MS: Final = 2_000
 _SILENT_BEATS: Final = 10
 
@@ -36,6 +40,8 @@ class Result(Struct, frozen=True):
     counts: dict[str, int]
     entries: int
     simulated_ms: int
+    beat_ms: int
+    """The pace of the world, which decides how much happens in a simulated second."""
     settled_share: float
     """How much of the time that it may take the cluster took to come to rest."""
     failure: str | None
@@ -68,6 +74,8 @@ class Cluster:
                 tick_ms=scenario.tick,
                 disk_ms=scenario.disk_ms,
             )
+        self._agreed_on = 0
+        """How many entries there were when the regions agreed last."""
         self._clientele = Clientele(scenario, self, self.scheduler, self.trace)
         self._nemesis = Nemesis(scenario, self, self._network, self.scheduler, self.trace)
 
@@ -105,14 +113,18 @@ class Cluster:
         self._network.begin(self.nodes)
         self._nemesis.begin()
         self._clientele.begin()
+        self._look_again()
         self.scheduler.run_until(START_MS + self.scenario.duration)
         self._clientele.leave()
         self._nemesis.end()
         self.trace.note(self.scheduler.now, "cluster", "all is healed")
+        self._watch.tell("healed", self)
         share = self._come_to_rest()
         self._scrub()
         self._stay_at_rest()
         self._scrub()
+        self._let_all_fall_due()
+        self._watch.tell("agreed", self)
         self._watch.tell("rested", self)
         for node in self.nodes.values():
             assert node.region is not None
@@ -128,6 +140,20 @@ class Cluster:
     def damaged(self, node: SimulatedNode, dots: Sequence[tuple[str, int]]) -> None:
         """A bit was flipped on a node's disk."""
         self._watch.tell("damaged", node, dots)
+
+    def lied_to(self, node: SimulatedNode, alarm: AlarmKind, subject: str) -> None:
+        """A node was told what cannot be."""
+        self._watch.tell("lied_to", node, alarm, subject)
+
+    def _look_again(self) -> None:
+        """Every now and then: if the regions happen to agree, checks are told, while all goes on."""
+        if self._is_at_rest() and not any(node.is_damaged for node in self.nodes.values()):
+            held = sum(len(facts) for facts in self.facts.by_tenant.values())
+            if held > self._agreed_on:
+                self._agreed_on = held
+                self.trace.count("regions agree meanwhile")
+                self._watch.tell("agreed", self)
+        self.scheduler.after(_LOOK_BEATS * self.scenario.beat, self._look_again)
 
     def _come_to_rest(self) -> float:
         began, allowed = self.scheduler.now, self._time_allowed()
@@ -154,17 +180,30 @@ class Cluster:
             self._come_to_rest()
 
     def _stay_at_rest(self) -> None:
-        """What is settled stays settled: without new operations there are no new compensations."""
-        operations, compensations = self._entry_counts()
+        """What is settled stays settled: no new compensations for a tenant of which there are no new operations."""
+        before = {tenant: len(facts) for tenant, facts in self.facts.by_tenant.items()}
         self.scheduler.run_until(self.scheduler.now + self.scenario.settings["settle_at_most_ms"] + self.scenario.beat)
-        operations_then, compensations_then = self._entry_counts()
-        if operations_then == operations and compensations_then > compensations:
-            raise Broken(f"{compensations_then - compensations} compensations at rest")
+        for tenant, facts in self.facts.by_tenant.items():
+            fresh = facts[before.get(tenant, 0) :]
+            if fresh and not any(fact.is_operation for fact in fresh):
+                raise Broken(f"{len(fresh)} compensations for {tenant} at rest")
         self._come_to_rest()
 
-    def _entry_counts(self) -> tuple[int, int]:
-        operations = sum(fact.is_operation for fact in self.facts.by_dot.values())
-        return operations, len(self.facts.by_dot) - operations
+    def _let_all_fall_due(self) -> None:
+        """Wait until the longest lease is over, dead links have been noticed, and what that brings about is done."""
+        settings = self.scenario.settings
+        leases = (getattr(fact.entry.content, "lease_until", 0) for fact in self.facts.by_dot.values())
+        open_ms = max(leases, default=0) - min(node.now() for node in self.nodes.values())
+        settling = settings["settle_at_most_ms"] + settings["settle_after_ms"] + _FALLING_DUE_BEATS * self.scenario.beat
+        self.scheduler.run_until(self.scheduler.now + max(open_ms, self._silence_ms) + settling)
+        told_ms = _TELLING_BEATS * self.scenario.beat + self.scenario.weather.slowest_ms
+        known = -1
+        while known < len(self.facts.by_dot):
+            known = len(self.facts.by_dot)
+            # What is posted now, everybody must also hear of that everybody has it.
+            self._come_to_rest()
+            self.scheduler.run_until(self.scheduler.now + told_ms)
+        self._come_to_rest()
 
     def _is_at_rest(self) -> bool:
         regions = [node.region for node in self.nodes.values() if node.region is not None]
@@ -195,11 +234,15 @@ class Cluster:
         slowest = min(node.now() for node in self.nodes.values())
         latest = max((fact.entry.hlc >> 16 for fact in self.facts.by_dot.values()), default=now)
         ahead = max(0, latest - slowest)
-        silence = max(_LINK_SILENCE_MS, _SILENT_BEATS * scenario.beat)
         page_ms = 2 * scenario.weather.slowest_ms + 2 * scenario.disk_ms + scenario.tick
         pages = len(self.facts.by_dot) * page_ms
         settling = settings["settle_at_most_ms"] + settings["settle_after_ms"] + _SETTLING_BEATS * scenario.beat
-        return ahead + silence + pages + settling
+        return ahead + self._silence_ms + pages + settling
+
+    @property
+    def _silence_ms(self) -> int:
+        """After so long a link over which nothing comes is given up."""
+        return max(_LINK_SILENCE_MS, _SILENT_BEATS * self.scenario.beat)
 
 
 def simulate(scenario: Scenario, *, keep_lines: bool = False) -> Result:
@@ -217,6 +260,7 @@ def simulate(scenario: Scenario, *, keep_lines: bool = False) -> Result:
         counts=dict(cluster.trace.counts),
         entries=len(cluster.facts.by_dot),
         simulated_ms=cluster.scheduler.now - START_MS,
+        beat_ms=scenario.beat,
         settled_share=share,
         failure=failure,
         lines=cluster.trace.lines,

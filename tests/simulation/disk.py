@@ -45,13 +45,13 @@ class SimulatedDisk:
                 assert seq == self.entries.get(replica, 0) + 1, f"{replica}:{seq} lands behind {self.entries}"
                 self.entries[replica] = seq
 
-    def damage(self, random: Random) -> tuple[str, list[Dot]]:
-        """Flip a bit of some stored value; says of which, and which entries were stored in it."""
+    def damage(self, random: Random) -> tuple[str | None, list[Dot]]:
+        """Flip a bit of some stored value; says of which, if there is any, and which entries were stored in it."""
         tables = [table for table in Table if self.rows.scan(table, b"", None, 1)]
         table = Table.LOG if random.random() < _SHARE_OF_ENTRIES or not tables else random.choice(tables)
         rows = self.rows.scan(table, b"", None, _MOST_ROWS)
         if not rows:
-            return "nothing", []
+            return None, []
         key, _ = random.choice(rows)
         self.rows.damage(table, key, random.randrange(2**20))
         return f"{table} {key.hex()}", self._commits.get(key, []) if table is Table.LOG else []

@@ -84,8 +84,6 @@ class Facts:
     def __init__(self) -> None:
         self.by_dot: dict[Dot, Fact] = {}
         self.by_tenant: defaultdict[str, list[Fact]] = defaultdict(list)
-        self.logs: set[str] = set()
-        """Every replica that ever made an entry."""
 
     def learn(self, sealed: bytes) -> Fact:
         """The fact of a sealed entry. A second entry under a known dot, or one that breaks its chain, is an error."""
@@ -104,7 +102,6 @@ class Facts:
         fact = self.by_dot[dot] = Fact(entry, digest, clock)
         for leg in fact.legs:
             self.by_tenant[leg.tenant].append(leg)
-        self.logs.add(entry.replica)
         return fact
 
     def held_by(self, clock: dict[str, int]) -> list[Fact]:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 from unittest.mock import patch
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from conflict.compensate import compensations
 from conflict.contest import Amends, Contest
@@ -33,17 +33,11 @@ from replication.delivery import Delivery
 from replication.filed import Filed
 from replication.gossip import Session
 from tests.simulation.cluster import Result, simulate
+from tests.simulation.ledger_mutations import LEDGER_MUTATIONS
 from tests.simulation.node import SimulatedNode
+from tests.simulation.node_mutations import NODE_MUTATIONS
+from tests.simulation.safeguard import Safeguard
 from tests.simulation.scenario import draw
-
-Mutation = Callable[[], AbstractContextManager[object]]
-
-
-class Safeguard(Struct, frozen=True):
-    """What is switched off, and how."""
-
-    what: str
-    off: Mutation
 
 
 def _reply_before_commit() -> AbstractContextManager[object]:
@@ -197,7 +191,7 @@ def _no_refold() -> AbstractContextManager[object]:
 
 
 def _debt_not_repaid() -> AbstractContextManager[object]:
-    return patch.object(Account, "_repay", lambda _, __: None)
+    return patch.object(Account, "_repay", lambda *_: None)
 
 
 def _last_expiring_first() -> AbstractContextManager[object]:
@@ -219,7 +213,7 @@ def _lapse_whatever_was_renewed() -> AbstractContextManager[object]:
 
 
 def _hold_without_credit() -> AbstractContextManager[object]:
-    return patch.object(Account, "available", lambda _, __: 2**40)
+    return patch.object(Account, "available", lambda *_: 2**40)
 
 
 def _available_without_debt() -> AbstractContextManager[object]:
@@ -336,6 +330,8 @@ MUTATIONS: Final[dict[str, Safeguard]] = {
     "snapshots-in-memory-only": Safeguard(
         "a snapshot is on disk before its scheduler is told so", _snapshots_in_memory_only
     ),
+    **LEDGER_MUTATIONS,
+    **NODE_MUTATIONS,
 }
 
 

@@ -62,9 +62,10 @@ class Network:
 
     # -- faults -----------------------------------------------------------------------------------------------------
 
-    def block(self, sender: str, receiver: str) -> None:
-        """Let nothing through in one direction, once more."""
+    def block(self, sender: str, receiver: str) -> bool:
+        """Let nothing through in one direction, once more; whether anything got through before."""
         self._blocked[sender, receiver] += 1
+        return self._blocked[sender, receiver] == 1
 
     def unblock(self, sender: str, receiver: str) -> None:
         """Take back one `block`."""
@@ -75,6 +76,12 @@ class Network:
         for end in list(self._ends.values()):
             if {end.region, end.peer} == {one, other}:
                 self._lost(end)
+
+    def session_between(self, sender: str, receiver: str) -> Session | None:
+        """The receiver's session of the link on which frames of the sender come in, if it is up both ways."""
+        end = next((end for end in self._ends.values() if (end.region, end.peer) == (sender, receiver)), None)
+        other = self._other_end(end) if end is not None else None
+        return other.session if other is not None and not self._is_blocked(sender, receiver) else None
 
     def calm(self) -> None:
         """From now on nothing is blocked, lost, doubled, spoilt or overtaken."""

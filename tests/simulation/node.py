@@ -15,11 +15,12 @@ from ledger.command import AcknowledgeConflict, Command
 from ledger.ids import Key, Position, TenantId
 from ledger.refusal import Refusal
 from node.acknowledging import acknowledge
+from node.alarms import AlarmKind
 from node.applying import Gone, apply
 from node.audit import AuditResult, audit
 from node.finding import Finding
 from node.links import Links
-from node.rebuild import mark, opened
+from node.rebuild import Writes, mark, opened
 from node.reconcile import Reconciliation, reconcile
 from node.region import Accepted, Region
 from node.settings import RegionSettings
@@ -27,14 +28,14 @@ from node.snapshots import ScheduledJob
 from node.store.errors import DamagedEntry, StorageError
 from node.store.kv import Table, Write, verified
 from node.store.rows import number_of
-from replication.codec import FrameError, decode, encode
+from replication.codec import Frame, FrameError, decode, encode
 from replication.filed import Filed
 from replication.gossip import Close, Session
 from tests.simulation.clock import WallClock
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.facts import Facts
 from tests.simulation.network import Network
-from tests.simulation.scenario import Intent
+from tests.simulation.scenario import Fault, Intent
 from tests.simulation.scheduler import Action, Scheduler
 from tests.simulation.trace import Trace
 from tests.simulation.watch import Broken, Watch
@@ -54,6 +55,22 @@ _PUSH_DELAY_MS: Final = 2
 _RESTART_TICKS: Final = 5
 
 Reply = Callable[[Answer], None]
+
+
+class FuseBlownError(Exception):
+    """The process is gone."""
+
+
+def fused(write: Writes, fuse: int) -> Writes:
+    """The same for so many times; then the process is gone."""
+    left = iter(range(fuse))
+
+    def write_or_be_gone(batch: list[Write]) -> None:
+        if next(left, None) is None:
+            raise FuseBlownError
+        write(batch)
+
+    return write_or_be_gone
 
 
 class Flight(Struct):
@@ -123,19 +140,36 @@ class SimulatedNode:
         """What the node takes for the time."""
         return self.clock.read(self._scheduler.now)
 
-    def start(self) -> None:
-        """Start a process on the disk as it is."""
+    def start(self, fuse: int | None = None) -> None:
+        """Start a process on the disk as it is; with a `fuse` it does not live to see its first commit.
+
+        It is gone after so many writes of a rebuild, or when it has read all there is.
+        """
         assert self.region is None
         self._incarnation += 1
         boot = self.boot()
         self.note(f"starts as {boot}")
+        write = self.disk.rows.write if fuse is None else fused(self.disk.rows.write, fuse)
         try:
-            self.region = opened(self.disk, self.disk.rows.write, self.settings, boot, self.now())
+            region = opened(self.disk, write, self.settings, boot, self.now())
+        except FuseBlownError:
+            self.note("is gone in the middle of a rebuild")
+            self.count("rebuild cut off")
+            self._watch.rebuilt(self)
+            return
         except StorageError as error:
             raise Broken(f"{self.name} cannot start: {error}") from error
+        if fuse is not None:
+            self.note("is gone before it has done anything")
+            if region.alarms.count(AlarmKind.REBUILT):
+                self._watch.rebuilt(self)
+            return
+        self.region = region
         self.links = Links(self.region)
         self._spy_on(self.region)
         self._watch.started(self)
+        # What was damaged is no longer there, nor is what stood behind it, unless that comes back.
+        self.disk.entries = dict(self.region.clock)
         self._tick()
 
     def boot(self) -> str:
@@ -158,6 +192,15 @@ class SimulatedNode:
         self._held, self.waiting, self._fresh, self._written = [], [], [], []
         self._joined.clear()
         self._network.gone(self.name)
+
+    def leave(self) -> None:
+        """The process is told to stop: it says goodbye, and what it has accepted comes to the disk and is answered."""
+        assert self.links is not None
+        self.links.stop(self.now())
+        self.send_out()
+        while self.region is not None and (self._flight is not None or self._take_off()):
+            self._landed()
+        self.stop("it was told to stop", flight_lands=True)
 
     def pause(self) -> None:
         """The process stands still."""
@@ -183,6 +226,10 @@ class SimulatedNode:
         """Take note of something that happens here."""
         self._trace.note(self._scheduler.now, self.name, what)
 
+    def _mix(self, what: bytes) -> None:
+        """Take note of bytes that were applied, landed or sent here."""
+        self._trace.mix(self._scheduler.now, self.name, what)
+
     def _later(self, delay_ms: int, action: Action) -> None:
         """Let this boot do something later; what it misses while it is paused, it does when it goes on."""
         incarnation = self._incarnation
@@ -202,6 +249,7 @@ class SimulatedNode:
 
         def told(filed: Filed, sealed: bytes) -> None:
             self._joined[filed.commit].append((filed.entry.replica, filed.entry.seq))
+            self._mix(sealed)
             self._watch.applied(self, filed, sealed)
             if filed.entry.replica == region.replica:
                 self.count(f"posted: {type(filed.entry.content).__name__}")
@@ -258,6 +306,7 @@ class SimulatedNode:
             reply(Unavailable("low on disk"))
             return
         now = self.now()
+        self._watch.asked(self, tenant, command, key, now)
         try:
             answer = region.submit(tenant, command, key, now)
             self._watch.decided(self, tenant, command, key, answer, now)
@@ -277,7 +326,8 @@ class SimulatedNode:
         else:
             book = self.region.books.get(tenant)
             commit = 0 if book is None else book.last_commit
-        self.when_durable(commit, lambda: self._answer(answer, reply))
+        clock = dict(self.region.clock)
+        self.when_durable(commit, lambda: self._answer(tenant, clock, answer, reply))
 
     def submit_all(self, commands: list[tuple[TenantId, Command, Key]], replies: list[Reply]) -> None:
         """A batch arrives: all of it is judged before anything of it is committed."""
@@ -334,6 +384,7 @@ class SimulatedNode:
                 if name is None:
                     return
                 finding = next((each for each in found if each.id == name), None)
+                self._watch.settling(self, tenant, name, finding, now)
                 answer = apply(self.region, tenant, name, finding, now)
                 self._watch.settled(self, tenant, name, finding, answer, now)
             except DamagedEntry as error:
@@ -382,13 +433,21 @@ class SimulatedNode:
             except StorageError as error:
                 self._fail(error)
             else:
-                self.when_durable(0 if book is None else book.last_commit, lambda: reply(seen))
+                clock = dict(self.region.clock)
+                commit = 0 if book is None else book.last_commit
+                self.when_durable(commit, lambda: self._tell(tenant, clock, seen, reply))
 
         self._later(0, render)
 
-    def _answer(self, answer: Answer, reply: Reply) -> None:
+    def _answer(self, tenant: TenantId, clock: dict[str, int], answer: Answer, reply: Reply) -> None:
         self._watch.answers(self, answer)
+        if isinstance(answer, Refusal):
+            self._watch.tells(self, tenant, clock)
         reply(answer)
+
+    def _tell(self, tenant: TenantId, clock: dict[str, int], seen: Any, reply: Callable[[Any], None]) -> None:
+        self._watch.tells(self, tenant, clock)
+        reply(seen)
 
     def when_durable(self, commit: int, action: Action) -> None:
         """Do something as soon as a commit has landed."""
@@ -408,25 +467,30 @@ class SimulatedNode:
 
     def _commit(self) -> None:
         self._is_kicked = False
+        if self._flight is None and self._take_off():
+            self._later(self._disk_ms, self._landed)
+
+    def _take_off(self) -> bool:
+        """Seal what is to be written, if anything is."""
         assert self.region is not None
-        if self._flight is not None:
-            return
         batch = self.region.seal()
         if batch:
             # A commit that is only written again, because it was damaged, brings no new entries.
             keys = [key for table, key, _ in batch if table is Table.LOG and number_of(key) in self._joined]
             commits = {key: self._joined.pop(number_of(key)) for key in keys}
             self._flight, self._written = Flight(batch, commits, self._written), []
-            self._later(self._disk_ms, self._landed)
+        return bool(batch)
 
     def _landed(self) -> None:
         region, flight = self.region, self._flight
         assert region is not None
         assert flight is not None
         if self.fails_next is not None:
+            self.count(f"fault: {Fault.DISK_FULL}")
             self.stop("the commit failed", flight_lands=self.fails_next)
             return
         self.disk.land(flight.batch, flight.commits)
+        self._mix(b"".join(b"%b %b %b" % (table.encode(), key, value or b"") for table, key, value in flight.batch))
         self._flight = None
         fresh = region.landed()
         self._watch.landed(self)
@@ -456,6 +520,10 @@ class SimulatedNode:
     def receive(self, session: Session, data: bytes) -> None:
         """A frame has come in."""
         self._later(0, lambda: self._receive(session, data))
+
+    def hear(self, session: Session, frame: Frame) -> None:
+        """A frame comes in, at once."""
+        self._receive(session, encode(frame))
 
     def _receive(self, session: Session, data: bytes) -> None:
         assert self.links is not None
@@ -487,8 +555,10 @@ class SimulatedNode:
                 self.links.lost(session)
                 self._network.close(session)
             else:
-                self._watch.sends(self, item)
-                self._network.send(session, encode(item))
+                self._watch.sends(self, session, item)
+                frame = encode(item)
+                self._mix(frame)
+                self._network.send(session, frame)
 
     def _tick(self) -> None:
         assert self.region is not None

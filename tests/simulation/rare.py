@@ -9,7 +9,7 @@ from node.alarms import AlarmKind
 from node.finding import FindingKind
 from tests.simulation.scenario import Fault
 
-ALARMS: Final = (AlarmKind.CLOCK_AHEAD, AlarmKind.LATE)
+ALARMS: Final = (AlarmKind.CLOCK_AHEAD, AlarmKind.LATE, AlarmKind.FORK, AlarmKind.MALFORMED)
 
 EXPECTED: Final = frozenset(
     [
@@ -37,7 +37,7 @@ EXPECTED: Final = frozenset(
             )
         ),
         *(f"posted: {what}" for what in ("Lapse", "Expire", "Settle", "Move", "Compensation")),
-        *(f"link closed: {why}" for why in ("silent", "bad-frame", "peer-left")),
+        *(f"link closed: {why}" for why in ("silent", "bad-frame", "peer-left", "stopping", "unexpected-frame")),
         *(f"settled: {kind}" for kind in FindingKind),
         "finding gone",
         "finding not settled",
@@ -55,12 +55,16 @@ EXPECTED: Final = frozenset(
         "batch",
         "batch lost in the crash",
         "batch survives the crash",
+        "cut for hours",
         "book dropped from memory",
         "client gives up",
         "entries waited for their causes",
         "entry destroyed with its last disk",
         "key misused",
         "key used again after its lifetime",
+        "regions agree meanwhile",
+        "rebuild cut off",
+        "refused: low disk",
         "reply lost",
         "request lost",
         "request repeated",

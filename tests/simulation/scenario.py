@@ -15,18 +15,19 @@ from ledger.pricing import RateCard, Rates
 from ledger.refusal import Limits, Terms
 from ledger.rules import Rules
 from node.settings import RegionSettings
+from tests.reference.admit import House, Prices
 
 START_MS: Final = 1_800_000_000_000
 MOST_REGIONS: Final = 7
 DAY_MS: Final = 86_400_000
 GPU: Final = "gpu"
-RATES: Final = RateCard(
-    [
-        Rates(0, {GPU: Fraction(60)}, {"high": Fraction(3, 2)}),
-        Rates(START_MS + 30_000, {GPU: Fraction(90)}, {"high": Fraction(2)}),
-    ]
+PRICES: Final = (
+    Prices(0, {GPU: Fraction(60)}, {"high": Fraction(3, 2)}),
+    Prices(START_MS + 30_000, {GPU: Fraction(90)}, {"high": Fraction(2)}),
 )
 """A credit for a GPU-minute, and soon half as much again."""
+
+RATES: Final = RateCard(Rates(each.since, each.per_gpu_hour, each.multipliers) for each in PRICES)
 
 NAMES: Final = ("ap-south", "ca-west", "eu-west", "me-north", "sa-east", "us-east", "us-west")
 
@@ -56,10 +57,12 @@ class Fault(StrEnum):
     """A region starts again from an old copy of its disk."""
     LOST_DISK = "lost disk"
     """A region starts again from nothing."""
+    CRASH_IN_START = "crash in a start"
+    """A process is gone, and so is the next one while it starts: in the middle of a rebuild, if there is one to do."""
+    STOP = "stop"
+    """A process is told to stop: it brings to the disk what it has accepted, and says goodbye."""
     DISK_FULL = "disk full"
     """A commit fails, and nobody knows whether it happened; the node stops until there is room."""
-    MAP_FULL = "map full"
-    """A commit fails because the store may not grow; the node stops until it may."""
     LOW_DISK = "low disk"
     """Room gets scarce: clients are refused, gossip goes on."""
     CLOCK_STEP = "clock step"
@@ -70,6 +73,12 @@ class Fault(StrEnum):
     """A stored value is no longer what was written."""
     REBOOT = "reboot"
     """A wall clock leaps ahead, soon after the machine goes down; it comes back with the right time and no network."""
+    NONSENSE = "nonsense"
+    """A peer says what is well-formed, and cannot be."""
+
+
+_FEWEST_REGIONS: Final = {Fault.RING: 4, Fault.BRIDGE: 3}
+"""With fewer a fault would do nothing."""
 
 
 class Happening(Struct, frozen=True):
@@ -112,7 +121,7 @@ class Ask(StrEnum):
     MISUSE = "misuse"
     """A key that was used for another request."""
     NONSENSE = "nonsense"
-    """A request about something that nobody ever made."""
+    """A request that has to be refused."""
 
 
 class Intent(Struct, frozen=True):
@@ -169,6 +178,8 @@ class Scenario(Struct, frozen=True):
     lease_ms: int
     lot_ms: int
     largest_amount: int
+    opening: int
+    """What each tenant is given in the beginning."""
     weather: Weather
     clients: Clients
     disk_ms: int
@@ -183,19 +194,26 @@ class Scenario(Struct, frozen=True):
             cluster="simulated",
             region=region,
             regions=self.regions,
-            terms=Terms(self.limits, RATES),
+            terms=Terms(
+                self.limits, RateCard([Rates(each.since, each.per_gpu_hour, each.multipliers) for each in PRICES])
+            ),
             rules=Rules(self.key_lifetime_ms),
             **self.settings,  # type: ignore[arg-type]
         )
+
+    def house_of(self, region: str) -> House:
+        """The same as the reference has it."""
+        return House(region, self.regions, self.limits, PRICES)
 
 
 def draw(seed: int) -> Scenario:
     """The world of a seed."""
     random = Random(f"world {seed}")
-    beat = random.choice([100, 300, 1_000, 5_000, 30_000])
-    duration = beat * random.randint(60, 240)
+    beat = random.choice([100, 300, 1_000, 5_000, 30_000, 300_000])
+    duration = beat * random.randint(30, 110)
     regions = tuple(sorted(random.sample(NAMES, random.choice([2, 2, 3, 3, 3, 4, 5, MOST_REGIONS]))))
     drift = random.choice([beat, 3 * beat, 10 * beat])
+    largest = random.choice([3, 10, 25])
     clients = Clients(
         per_region=random.randint(1, 3),
         timeout_ms=random.choice([beat // 2, 2 * beat, 10 * beat]),
@@ -206,7 +224,7 @@ def draw(seed: int) -> Scenario:
     return Scenario(
         seed=seed,
         regions=regions,
-        tenants=random.choice([1, 1, 2, 3, 6]),
+        tenants=random.choice([1, 1, 2, 3, 4]),
         beat=beat,
         tick=max(20, beat // random.choice([2, 4, 8])),
         duration=duration,
@@ -219,17 +237,18 @@ def draw(seed: int) -> Scenario:
         ),
         key_lifetime_ms=random.choice([20 * beat, 90 * DAY_MS, 90 * DAY_MS]),
         escrow=random.random() < 0.4,
-        lease_ms=beat * random.choice([1, 5, 30]),
+        lease_ms=beat * random.choice([3, 12, 40]),
         lot_ms=beat * random.choice([10, 60, 400]),
-        largest_amount=random.choice([3, 10, 25]),
+        largest_amount=largest,
+        opening=largest * random.choice([3, 8, 20]),
         weather=_weather(random, beat),
         clients=clients,
         disk_ms=random.choice([0, 1, 5, beat // 2]),
         skew_ms=random.choice([0, drift // 10, drift // 2, drift // 2, 2 * drift]),
         drift_ppm=random.choice([0, 200, 5_000]),
-        happenings=_happenings(random, beat, duration),
+        happenings=_happenings(random, beat, duration, len(regions)),
         intents=(
-            *_intents(random, duration, len(regions) * clients.per_region),
+            *_intents(random, beat, duration, len(regions) * clients.per_region),
             *_reconciling(Random(f"reconciliation {seed}"), duration, len(regions) * clients.per_region),
             *_acknowledging(Random(f"acknowledging {seed}"), duration, len(regions) * clients.per_region),
         ),
@@ -265,14 +284,16 @@ def _weather(random: Random, beat: int) -> Weather:
     )
 
 
-def _happenings(random: Random, beat: int, duration: int) -> tuple[Happening, ...]:
-    weights = {fault: random.choice([0, 0, 1, 1, 4]) for fault in Fault}
+def _happenings(random: Random, beat: int, duration: int, regions: int) -> tuple[Happening, ...]:
+    weights = {
+        fault: random.choice([0, 0, 1, 1, 4]) if regions >= _FEWEST_REGIONS.get(fault, 2) else 0 for fault in Fault
+    }
     if not any(weights.values()):
         weights[Fault.SPLIT] = 1
     drawn = random.choices(list(weights), list(weights.values()), k=random.choice([0, 3, 8, 20]))
     return tuple(
         Happening(
-            at=random.randrange(duration),
+            at=random.randrange(beat, duration),
             fault=fault,
             lasts=duration // 2 if fault is Fault.LONG_CUT else beat * random.choice([1, 4, 15, 40]),
             one=random.randrange(MOST_REGIONS),
@@ -315,26 +336,26 @@ def _acknowledging(random: Random, duration: int, clients: int) -> tuple[Intent,
     )
 
 
-def _intents(random: Random, duration: int, clients: int) -> tuple[Intent, ...]:
+def _intents(random: Random, beat: int, duration: int, clients: int) -> tuple[Intent, ...]:
     weights = {
-        Ask.GRANT: 3, Ask.HOLD: 10, Ask.RENEW: 3, Ask.CAPTURE: 6, Ask.RELEASE: 4, Ask.DEBIT: 8, Ask.REFUND: 3,
-        Ask.REVOKE: random.choice([0, 0.5, 3]), Ask.TRANSFER: random.choice([0, 2, 5]),
+        Ask.GRANT: 3, Ask.HOLD: 10, Ask.RENEW: 5, Ask.CAPTURE: 6, Ask.RELEASE: 5, Ask.DEBIT: 8, Ask.REFUND: 4,
+        Ask.REVOKE: random.choice([0, 0.5, 2]), Ask.TRANSFER: random.choice([0, 2, 5]),
         Ask.POLICY: random.choice([0, 0.5, 2]), Ask.HEARTBEAT: random.choice([0, 3]),
-        Ask.USAGE: random.choice([0, 3, 10]), Ask.BATCH: random.choice([0, 1]),
-        Ask.READ: 2, Ask.AGAIN: 3, Ask.MISUSE: 0.4, Ask.NONSENSE: 0.4,
+        Ask.USAGE: random.choice([0, 3, 10]), Ask.BATCH: random.choice([0, 1, 3]),
+        Ask.READ: 2, Ask.AGAIN: 3, Ask.MISUSE: 0.6, Ask.NONSENSE: 2,
     }  # fmt: skip
-    count = random.choice([30, 100, 250])
-    bursts = [random.randrange(duration) for _ in range(random.choice([1, 4, 30]))]
+    count = random.choice([60, 100, 200])
+    bursts = [random.randrange(3 * beat, duration) for _ in range(random.choice([1, 4, 30]))]
     width = max(1, duration // random.choice([3, 20, 200]))
     return tuple(
         Intent(
-            at=0 if number < 2 else min(duration - 1, random.choice(bursts) + random.randrange(width)),
+            at=min(duration - 1, random.choice(bursts) + random.randrange(width)),
             client=random.randrange(clients),
-            ask=Ask.GRANT if number < 2 else random.choices(list(weights), list(weights.values()))[0],
+            ask=random.choices(list(weights), list(weights.values()))[0],
             tenant=random.randrange(1_000),
             amount=random.randrange(1_000_000),
             choice=random.randrange(1_000_000),
             other=random.randrange(1_000_000),
         )
-        for number in range(count)
+        for _ in range(count)
     )

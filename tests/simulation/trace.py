@@ -7,7 +7,8 @@ from hashlib import blake2b
 class Trace:
     """Takes note of everything that happens.
 
-    Two runs with the same hash did the same things at the same times in the same order.
+    Two runs with the same hash did the same things at the same times in the same order: nodes started and stopped, put
+    the same bytes on the wire and on disk, applied the same entries, and clients were told the same.
     """
 
     def __init__(self, start_ms: int, *, keep_lines: bool = False) -> None:
@@ -29,9 +30,10 @@ class Trace:
         if self._keep_lines:
             self.lines.append(f"{clock_text(now - self._start_ms)}  {who:<10} {what}")
 
-    def mix(self, data: bytes) -> None:
-        """Something happened that nobody needs to read, such as a frame."""
-        self._hash.update(data)
+    def mix(self, now: int, who: str, what: bytes) -> None:
+        """Something happened at `now` that nobody needs to read, such as a frame: it is told by its bytes."""
+        self._hash.update(f"{now} {who} {len(what)} ".encode())
+        self._hash.update(what)
 
     def count(self, name: str) -> None:
         """One more of these."""

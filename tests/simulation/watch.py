@@ -3,12 +3,13 @@
 A check is told what happens, looks at whatever it wants, raises `Broken` when a promise is broken, and changes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ledger.command import AcknowledgeConflict, Command
 from ledger.ids import Key, TenantId
 from ledger.refusal import Refusal
+from node.alarms import AlarmKind
 from node.applying import Applied
 from node.book import LedgerBook
 from node.finding import Finding
@@ -17,6 +18,7 @@ from node.store.errors import StorageError
 from replication.codec import Frame
 from replication.entry import EntryError
 from replication.filed import Filed
+from replication.gossip import Session
 from tests.simulation.facts import Fact, Facts
 
 if TYPE_CHECKING:
@@ -37,13 +39,22 @@ class Check:
     def started(self, node: "SimulatedNode") -> None:
         """A process has started from its disk."""
 
+    def rebuilt(self, node: "SimulatedNode") -> None:
+        """A process is gone that had rebuilt the store, or part of it, and done nothing else."""
+
     def applied(self, node: "SimulatedNode", fact: Fact) -> None:
         """A node is applying an entry: it has judged it, and is about to put it into its journal."""
+
+    def asked(self, node: "SimulatedNode", tenant: TenantId, command: Command, key: Key, now: int) -> None:
+        """A node is about to decide on a command, at its own time `now`."""
 
     def decided(
         self, node: "SimulatedNode", tenant: TenantId, command: Command, key: Key, answer: "Answer", now: int
     ) -> None:
         """A node has decided on a command, at its own time `now`; nobody has heard of it yet."""
+
+    def settling(self, node: "SimulatedNode", tenant: TenantId, name: str, finding: Finding | None, now: int) -> None:
+        """A node is about to decide, at its own time `now`, on settling a finding, which stands unless it is None."""
 
     def settled(
         self, node: "SimulatedNode", tenant: TenantId, name: str, finding: Finding | None, answer: Applied, now: int
@@ -64,7 +75,10 @@ class Check:
     def answers(self, node: "SimulatedNode", answer: "Answer") -> None:
         """A node gives an answer to a client."""
 
-    def sends(self, node: "SimulatedNode", frame: Frame) -> None:
+    def tells(self, node: "SimulatedNode", tenant: TenantId, clock: dict[str, int]) -> None:
+        """A node tells a client something about a tenant, as it stood when the node had applied what `clock` counts."""
+
+    def sends(self, node: "SimulatedNode", session: Session, frame: Frame) -> None:
         """A node sends a frame to a peer."""
 
     def landed(self, node: "SimulatedNode") -> None:
@@ -79,8 +93,17 @@ class Check:
     def damaged(self, node: "SimulatedNode", dots: Sequence[tuple[str, int]]) -> None:
         """A bit was flipped on the disk of a node, of a row with these entries in it."""
 
+    def lied_to(self, node: "SimulatedNode", alarm: AlarmKind, subject: str) -> None:
+        """A node has just been told something that cannot be, for which it raises an alarm."""
+
+    def agreed(self, cluster: "Cluster") -> None:
+        """All regions hold the same entries, durably, and owe nothing to the books: now and then, and in the end."""
+
+    def healed(self, cluster: "Cluster") -> None:
+        """From here on nothing goes wrong any more, and nobody asks for anything."""
+
     def rested(self, cluster: "Cluster") -> None:
-        """All is healed, everything has been exchanged, and nothing is due."""
+        """All is healed, everything has been exchanged, and nothing is due: the longest lease is over."""
 
 
 class Watch:
@@ -88,16 +111,20 @@ class Watch:
 
     def __init__(self, checks: Sequence[Check]) -> None:
         self.facts = Facts()
-        self._checks = checks
+        self._told = {what: _those_who_listen(checks, what) for what in vars(Check) if not what.startswith("_")}
 
     def tell(self, what: str, *arguments: Any) -> None:
         """Tell all checks of something, by the name of the method for it."""
-        for check in self._checks:
-            getattr(check, what)(*arguments)
+        for listens in self._told[what]:
+            listens(*arguments)
 
     def started(self, node: "SimulatedNode") -> None:
         """See `Check.started`."""
         self.tell("started", node)
+
+    def rebuilt(self, node: "SimulatedNode") -> None:
+        """See `Check.rebuilt`."""
+        self.tell("rebuilt", node)
 
     def applied(self, node: "SimulatedNode", filed: Filed, sealed: bytes) -> None:
         """See `Check.applied`."""
@@ -109,11 +136,19 @@ class Watch:
             raise Broken(f"{node.name} files {fact.dot} with the clock {filed.clock}, which is {fact.clock}")
         self.tell("applied", node, fact)
 
+    def asked(self, node: "SimulatedNode", tenant: TenantId, command: Command, key: Key, now: int) -> None:
+        """See `Check.asked`."""
+        self.tell("asked", node, tenant, command, key, now)
+
     def decided(
         self, node: "SimulatedNode", tenant: TenantId, command: Command, key: Key, answer: "Answer", now: int
     ) -> None:
         """See `Check.decided`."""
         self.tell("decided", node, tenant, command, key, answer, now)
+
+    def settling(self, node: "SimulatedNode", tenant: TenantId, name: str, finding: Finding | None, now: int) -> None:
+        """See `Check.settling`."""
+        self.tell("settling", node, tenant, name, finding, now)
 
     def settled(
         self, node: "SimulatedNode", tenant: TenantId, name: str, finding: Finding | None, answer: Applied, now: int
@@ -140,9 +175,13 @@ class Watch:
         """See `Check.answers`."""
         self.tell("answers", node, answer)
 
-    def sends(self, node: "SimulatedNode", frame: Frame) -> None:
+    def tells(self, node: "SimulatedNode", tenant: TenantId, clock: dict[str, int]) -> None:
+        """See `Check.tells`."""
+        self.tell("tells", node, tenant, clock)
+
+    def sends(self, node: "SimulatedNode", session: Session, frame: Frame) -> None:
         """See `Check.sends`."""
-        self.tell("sends", node, frame)
+        self.tell("sends", node, session, frame)
 
     def landed(self, node: "SimulatedNode") -> None:
         """See `Check.landed`."""
@@ -156,3 +195,8 @@ class Watch:
         """A node found its store damaged. In a world in which nothing was damaged that must not happen."""
         if not node.is_damaged:
             raise Broken(f"{node.name} stops without cause: {error}")
+
+
+def _those_who_listen(checks: Sequence[Check], what: str) -> list[Callable[..., None]]:
+    """The methods of the checks that are not the empty one."""
+    return [getattr(check, what) for check in checks if getattr(type(check), what) is not getattr(Check, what)]

@@ -10,9 +10,13 @@ from tests.simulation.checks.clocks import Clocks
 from tests.simulation.checks.compensations import Compensations
 from tests.simulation.checks.conservation import Conservation
 from tests.simulation.checks.digests import EqualDigests
+from tests.simulation.checks.due import NothingOverdue
 from tests.simulation.checks.durability import Durability
 from tests.simulation.checks.escrow import NoOverspendUnderEscrow
+from tests.simulation.checks.forgetting import KeysForgotten
+from tests.simulation.checks.frontiers import FrontierGoesOn
 from tests.simulation.checks.isolation import TenantIsolation
+from tests.simulation.checks.lag import LagGoesAway
 from tests.simulation.checks.promises import Promises
 from tests.simulation.checks.reconciliation import Reconciled
 from tests.simulation.checks.reports import EqualReports
@@ -41,9 +45,13 @@ def all_checks() -> list[Check]:
         BoundedQueues(),
         NoFalseAlarm(),
         OneEffect(),
+        KeysForgotten(),
         BothAccounts(),
         NoOverspendUnderEscrow(),
         Compensations(),
         EqualReports(),
         Reconciled(ledgers, admission),
+        FrontierGoesOn(),
+        LagGoesAway(),
+        NothingOverdue(),
     ]

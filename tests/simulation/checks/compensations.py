@@ -1,8 +1,8 @@
 """Compensations are sound, and complete.
 
 Sound: posted by the region that accepted what is put right, for an operation with a rival: one of the same tenant,
-earlier in canonical order, that the loser had not seen. Complete: in the end every operation has posted what canonical
-order makes of it, and nothing more is posted.
+earlier in canonical order, that the loser had not seen. Complete: whenever the regions agree every operation has
+posted what canonical order makes of it, and where nothing happens any more, nothing more is posted.
 """
 
 from collections import defaultdict
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Compensations(Check):
-    """Looks at every compensation when it is posted, and at all of them in the end."""
+    """Looks at every compensation when it is posted, and at all of them whenever the regions agree."""
 
     def applied(self, node: "SimulatedNode", fact: Fact) -> None:
         content = fact.entry.content
@@ -49,7 +49,7 @@ class Compensations(Check):
         if next(rivals, None) is None:
             raise Broken(f"{fact.dot} compensates {loser.dot}, which has no rival")
 
-    def rested(self, cluster: "Cluster") -> None:
+    def agreed(self, cluster: "Cluster") -> None:
         for tenant in list(cluster.facts.by_tenant):
             facts = cluster.held_by_all(tenant)
             posted = final_postings(facts)

@@ -1,5 +1,7 @@
 """What is acknowledged, or told to anybody, is on disk, is there after every crash, and in the end everywhere.
 
+Told is also what a balance or a refusal says of a tenant: a crash must not take back what it rests on.
+
 Only one thing takes an entry away: every disk that held it is lost. What happened to disks is known here; whatever else
 is missing is a broken promise.
 """
@@ -8,9 +10,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ledger.ids import TenantId
 from node.region import Accepted
 from replication.codec import Entries, Frame, Have, Hello
 from replication.entry import open_sealed
+from replication.gossip import Session
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.facts import Fact
 from tests.simulation.watch import Broken, Check
@@ -55,7 +59,6 @@ class Durability(Check):
             for seq in range(clock.get(replica, 0) + 1, count + 1):
                 if not any(disk.holds(replica, seq) for disk in others):
                     self.destroyed.add((replica, seq))
-        node.disk.entries = dict(clock)
         node.count("start without damaged entries")
 
     def answers(self, node: "SimulatedNode", answer: "Answer") -> None:
@@ -65,7 +68,15 @@ class Durability(Check):
                 raise Broken(f"{node.name} acknowledges {dot}, which is not on its disk")
             self.acknowledged[dot] = node.name
 
-    def sends(self, node: "SimulatedNode", frame: Frame) -> None:
+    def tells(self, node: "SimulatedNode", tenant: TenantId, clock: dict[str, int]) -> None:
+        for fact in node.facts.by_tenant[tenant]:
+            replica, seq = fact.dot
+            if seq <= clock.get(replica, 0) and not node.disk.holds(replica, seq):
+                raise Broken(
+                    f"{node.name} tells a client of {tenant} as {replica}:{seq} has it, which is not on its disk"
+                )
+
+    def sends(self, node: "SimulatedNode", session: Session, frame: Frame) -> None:
         told: dict[str, int] = {}
         if isinstance(frame, Entries):
             for sealed in frame.page:
@@ -91,7 +102,7 @@ class Durability(Check):
     def _disks_but_of(self, node: "SimulatedNode") -> list[SimulatedDisk]:
         return [other.disk for other in self._cluster.nodes.values() if other is not node]
 
-    def rested(self, cluster: "Cluster") -> None:
+    def agreed(self, cluster: "Cluster") -> None:
         for dot in self.acknowledged.keys() - self.destroyed:
             for node in cluster.nodes.values():
                 if not node.disk.holds(*dot):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from replication.codec import Frame, Have
+from replication.gossip import Session
 from tests.simulation.facts import Fact
 from tests.simulation.watch import Broken, Check
 
@@ -21,7 +22,7 @@ class Promises(Check):
     def __init__(self) -> None:
         self._promised: dict[str, int] = {}
 
-    def sends(self, node: "SimulatedNode", frame: Frame) -> None:
+    def sends(self, node: "SimulatedNode", session: Session, frame: Frame) -> None:
         if not isinstance(frame, Have) or node.name not in frame.promises:
             return
         promise = frame.promises[node.name]

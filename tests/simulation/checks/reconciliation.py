@@ -37,6 +37,10 @@ class Reconciled(Check):
 
     # -- settling ---------------------------------------------------------------------------------------------------
 
+    def settling(self, node: "SimulatedNode", tenant: TenantId, name: str, finding: Finding | None, now: int) -> None:
+        if finding is not None and finding.remedy is not None and not isinstance(finding.remedy, Compensation):
+            self._admission.asked(node, tenant, finding.remedy, key_of(name), now)
+
     def settled(
         self, node: "SimulatedNode", tenant: TenantId, name: str, finding: Finding | None, answer: Applied, now: int
     ) -> None:
@@ -78,6 +82,9 @@ class Reconciled(Check):
         told[source] = max(at, told.get(source, at))
 
     def disk_replaced(self, node: "SimulatedNode", before: dict[str, int], after: dict[str, int]) -> None:
+        self._told[node.name].clear()
+
+    def rebuilt(self, node: "SimulatedNode") -> None:
         self._told[node.name].clear()
 
     def started(self, node: "SimulatedNode") -> None:

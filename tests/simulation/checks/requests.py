@@ -1,4 +1,4 @@
-"""A request has at most one effect, counted over all regions: of its entries, what is posted in the end is one's.
+"""A request has at most one effect, counted over all regions: of its entries, when the regions agree, one has it.
 
 A key is remembered for its lifetime, by the hybrid clock; used again after that, it is another request's.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class OneEffect(Check):
-    """Counts, for every key, the entries that have an effect in the books when all is at rest."""
+    """Counts, for every key, the entries that have an effect in the books whenever the regions agree."""
 
     def answers(self, node: "SimulatedNode", answer: "Answer") -> None:
         if isinstance(answer, Accepted) and answer.replayed:
@@ -27,7 +27,7 @@ class OneEffect(Check):
             if answer.filed.entry.region != node.name:
                 node.count("answer of another region replayed")
 
-    def rested(self, cluster: "Cluster") -> None:
+    def agreed(self, cluster: "Cluster") -> None:
         for tenant in list(cluster.facts.by_tenant):
             effects: defaultdict[str, list[Fact]] = defaultdict(list)
             facts = cluster.held_by_all(tenant)

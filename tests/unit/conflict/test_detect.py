@@ -2,7 +2,7 @@
 
 import pytest
 
-from conflict.detect import Canonical, Kind, classify, difference, differs
+from conflict.detect import Canonical, Kind, classify, difference, differs, new_debt
 from conflict.report import LotShare, Report
 from conflict.rivals import Rivals
 from ledger.cells import Effect
@@ -59,6 +59,14 @@ class TestOverspend:
         world = clash([grant("L", 100), reserve("b", 40)], [reserve("a", 60)], [capture("b", 70)])
         assert told(world.the_report()) == ("overspend", "applied", 30, 30, (LotShare("L", -30, 0),))
         assert postings_of(world) == {"lot/L": 30, "debt": -30}
+
+    def test_who_posts_what_it_recorded_has_left_no_new_debt(self) -> None:
+        # It may have repaid, with the credit that it took itself when it was accepted, what its own claim lacks now.
+        world = Regions("eu")
+        world.do("eu", grant("L", 10))
+        filed = world.do("eu", debit("d", 10))
+        assert new_debt(filed, Canonical(filed.postings, filed.outcome, ClaimId("d"), 4)) == 0
+        assert new_debt(filed, Canonical({"lot/L": -6, "debt": -4, "used": 10}, filed.outcome, ClaimId("d"), 4)) == 4
 
     def test_what_is_owed_for_it_either_way_is_no_new_debt(self) -> None:
         world = clash(

@@ -93,6 +93,9 @@ class TestItsLife:
         assert world.reports("us") == world.reports("ap") == [void, short], "also from the rows"
         world.do("eu", grant("M", 30))
         world.put_right()
+        world.do("eu", debit("other", 5, OnShortage.DEBT))
+        world.put_right()
+        assert world.region("us").debts() == {TENANT: 5}
         assert world.reports("us")[1].state is State.REPAID
 
     def test_what_a_duplicate_grant_had_repaid_is_owed_until_the_tenant_owes_nothing(self) -> None:

@@ -8,6 +8,7 @@ from ledger.posting import Outcome
 from ledger.rules import Rules
 from tests.properties.histories import Checkpoint
 from tests.unit.ledger.story import (
+    VOID,
     Story,
     capture,
     debit,
@@ -80,8 +81,18 @@ class TestThePast:
         story.account.forget(effect)
         assert story.claim("d").used == (("L", 30),)
 
-    def test_a_loaded_account_knows_the_debts_and_the_spending_order(self) -> None:
+    def test_a_key_that_was_used_again_since_is_not_forgotten(self) -> None:
+        story = Story(rules=Rules(key_lifetime_ms=100))
+        first = story.do(10, grant("L", 100), key="k")
+        story.do(110, grant("M", 100), key="k")
+        story.account.forget(first)
+        use = story.account.key_use(Key("k"))
+        assert use is not None
+        assert use.at == 110
+
+    def test_a_loaded_account_knows_the_debts_the_spending_order_and_the_rule(self) -> None:
         story = Story()
+        story.do(9, VOID)
         story.do(10, debit("d", 30, at=10))
         story.do(11, grant("late", 20, starts=50, until=900))
         story.do(12, grant("soon", 20, starts=50, until=300))
@@ -91,6 +102,7 @@ class TestThePast:
         loaded.load(
             story.account.totals, story.account.policy, story.account.lots.values(), story.account.claims.values()
         )
+        assert loaded.policy == VOID
         effect = loaded.apply(Settle(), place(60, 9), None, None)
         assert effect.postings == {"lot/soon": -20, "lot/late": -10, "debt": 30}
 

@@ -487,6 +487,13 @@ class TestTransfer:
         two.giver.do(12, debit("d", 100, at=12))
         assert two.ask(TransferCredit(UMBRA, 100)) == Transfer(NAME, UMBRA, 100, 100, 900, 0)
 
+    def test_lots_that_are_over_or_have_not_begun_have_no_say(self, two: Desk) -> None:
+        two.giver.do(12, grant("over", 10, until=90))
+        two.giver.do(13, grant("coming", 10, starts=150, until=400))
+        assert two.ask(TransferCredit(UMBRA, 100)) == Transfer(NAME, UMBRA, 100, 100, 500, 0)
+        answer = two.refusal(TransferCredit(UMBRA, 201))
+        assert (answer.fields["available"], answer.fields["next_start"]) == (200, 150)
+
     def test_which_is_not_always_the_first_in_spending_order(self, two: Desk) -> None:
         two.giver.do(12, grant("first", 10, until=700, priority=-1))
         assert two.ask(TransferCredit(UMBRA, 10)) == Transfer(NAME, UMBRA, 10, 100, 700, 0)
@@ -512,6 +519,7 @@ class TestTransfer:
 
     def test_what_is_owed_is_not_given_away(self, two: Desk) -> None:
         two.giver.do(12, debit("d", 250, at=12))
+        assert two.refusal(TransferCredit(UMBRA, 1)).fields["available"] == -50
         two.giver.do(13, grant("new", 100, starts=90, until=900))
         assert isinstance(two.ask(TransferCredit(UMBRA, 50)), Transfer)
         assert two.refusal(TransferCredit(UMBRA, 51)).fields["available"] == 50

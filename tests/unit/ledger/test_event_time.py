@@ -222,7 +222,31 @@ class TestFold:
             at(10, grant("L", 90, starts=10), seq=1), at(20, hold("first", 30, job="job"), seq=2),
             at(30, usage(5, 55, 60, final=True), seq=3), at(50, hold("second", 40, job="job"), seq=4),
         ]  # fmt: skip
-        assert standing(55, *entries) == Standing(45, 40, 5, 0)
+        assert standing(55, *entries) == Standing(20, 65, 5, 0)
+        assert standing(60, *entries) == Standing(45, 40, 5, 0)
+
+
+class TestFinalReports:
+    ENTRIES = (
+        at(10, grant("L", 100, starts=0), seq=1),
+        at(20, hold("c", 60, job="job"), seq=2),
+        at(90, usage(30, 30, 80, final=True), seq=3),
+    )
+
+    def test_what_a_job_used_counts_from_its_start_and_what_is_released_from_its_end(self) -> None:
+        assert standing(29, *self.ENTRIES) == Standing(40, 60, 0, 0)
+        assert standing(30, *self.ENTRIES) == Standing(40, 30, 30, 0)
+        assert standing(79, *self.ENTRIES) == Standing(40, 30, 30, 0)
+        assert standing(80, *self.ENTRIES) == Standing(70, 0, 30, 0)
+
+    def test_one_that_covers_no_time_only_releases(self) -> None:
+        entries = (*self.ENTRIES[:2], at(90, usage(0, 80, 80, final=True), seq=3))
+        assert standing(79, *entries) == Standing(40, 60, 0, 0)
+        assert standing(80, *entries) == Standing(100, 0, 0, 0)
+
+    def test_one_of_before_its_hold_is_over_at_once(self) -> None:
+        entries = (*self.ENTRIES[:2], at(90, usage(30, 5, 15, final=True), seq=3))
+        assert standing(20, *entries) == Standing(70, 0, 30, 0)
 
 
 class TestEscrow:

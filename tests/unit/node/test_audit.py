@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from msgspec import structs
 
 from conflict.detect import Canonical
 from ledger.command import OnShortage
@@ -11,8 +12,18 @@ from ledger.posting import DEBT, Outcome
 from node.audit import AuditResult, LogAudit, audit, canonical_books
 from node.snapshots import JobState, ScheduledJob
 from node.store.kv import MemoryDisk, Overlay, Table, checked
-from node.store.rows import decode_claim, decode_key_use, decode_lot, encode_value, number_key, pack, tenant_key, unpack
-from tests.regions import Regions, capture, clash, debit, grant, release, reserve
+from node.store.rows import (
+    decode_claim,
+    decode_job,
+    decode_key_use,
+    decode_lot,
+    encode_value,
+    number_key,
+    pack,
+    tenant_key,
+    unpack,
+)
+from tests.regions import Regions, capture, clash, debit, grant, release, reserve, usage
 from tests.world import TENANT
 
 
@@ -205,6 +216,25 @@ class TestRowsThatAreWrong:
         assert tampered(lambda disk: disk.write([(Table.CLOSED, tenant_key(TENANT, "a"), None)])).findings == [
             "tenant acme: the claim a is not what its entries come to"
         ]
+
+    @pytest.mark.parametrize(("table", "job"), [(Table.RUNNING, "running"), (Table.RESTING, "ended")])
+    def test_a_job_that_is_missing_or_was_charged_more(self, table: Table, job: str) -> None:
+        key = tenant_key(TENANT, job)
+
+        def charge_more(disk: MemoryDisk) -> None:
+            known = decode_job(row(disk, table, job))
+            put(disk, table, key, encode_value(structs.replace(known, charged=known.charged + 1)))
+
+        for tamper in (charge_more, lambda disk: disk.write([(table, key, None)])):
+            world = Regions("eu")
+            world.do("eu", grant("L", 100, starts=0))
+            world.do("eu", usage("running", 10, 20, 5))
+            world.do("eu", usage("ended", 10, 20, 5, final=True))
+            world.exchange(2_000)
+            assert world.audit("eu").findings == []
+            tamper(world.members["eu"].disk)
+            world.crash("eu")
+            assert world.audit("eu").findings == [f"tenant acme: the job {job} is not what its entries come to"]
 
     def test_a_reservation_that_has_ended_and_is_said_to_have_used_more(self) -> None:
         def use_more(disk: MemoryDisk) -> None:

@@ -65,3 +65,11 @@ def test_after_a_pass_it_rests_and_then_begins_again() -> None:
     earliest = 1_200
     assert [forgetting.look(now, lambda _: earliest) for now in (5_010, 5_011)] == [0, 1]
     assert left(overlay) == []
+
+
+def test_a_clock_that_is_set_back_does_not_make_the_rest_longer() -> None:
+    overlay = rows_of([])
+    forgetting = Forgetting(overlay, LIFETIME_MS)
+    assert forgetting.look(5_000, lambda _: 1_100) == 0
+    overlay.put(Table.KEYS, tenant_key(ACME, "a"), encode_value(KeyUse("eu/b1", 1, None, 100)))
+    assert [forgetting.look(now, lambda _: 1_100) for now in (5_001, 4_000)] == [0, 1]

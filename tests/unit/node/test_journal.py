@@ -115,9 +115,9 @@ class TestCommits:
         writer = Writer()
         writer.add("eu/b1")
         writer.add("us/b1")
-        assert (writer.journal.open_count, writer.journal.open_replicas()) == (2, {"eu/b1", "us/b1"})
+        assert (writer.journal.open_count, writer.journal.open_replicas()) == (2, ["eu/b1", "us/b1"])
         writer.commit()
-        assert (writer.journal.open_count, writer.journal.open_replicas()) == (0, set())
+        assert (writer.journal.open_count, writer.journal.open_replicas()) == (0, [])
 
     def test_the_next_boot_goes_on_behind_the_last_commit(self) -> None:
         writer = Writer()

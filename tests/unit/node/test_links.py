@@ -9,7 +9,7 @@ from node.links import Links
 from node.region import Region
 from node.settings import RegionSettings
 from node.store.kv import MemoryDisk, Overlay
-from replication.clock import hlc_at, ms_of
+from replication.clock import hlc_at, lacking_count, ms_of
 from replication.codec import Bye, Entries, Fault, Frame, FrameError, Have, Hello
 from replication.gossip import Close, Session
 from tests.regions import Regions, debit, grant, reserve
@@ -213,6 +213,28 @@ class TestWhatPeersHave:
         eu.links.receive(again, Have({"us/b1": 6}, {"us": hlc_at(NOW - 9)}, hlc_at(NOW + 1)), NOW)
         assert (peer.has, peer.promise, peer.hlc) == ({"us/b1": 7}, hlc_at(NOW - 5), hlc_at(NOW + 1))
 
+    def test_a_peer_that_has_started_again_has_what_it_says_now(self) -> None:
+        eu = Host("eu")
+        session = linked(eu, "us")
+        eu.links.receive(session, Have({"us/b1": 7}, {"us": hlc_at(NOW)}, hlc_at(NOW)), NOW)
+        eu.links.lost(session)
+        greeting = hello("us")
+        again = Hello(greeting.cluster, "us", "us/b2", greeting.versions, greeting.rules, {"us/b1": 5}, greeting.hlc)
+        session = eu.links.open(NOW)
+        eu.links.receive(session, again, NOW)
+        assert eu.links.peers["us"].has == {"us/b1": 5}
+        eu.links.receive(session, Have({"us/b2": 1}, {}, 0), NOW)
+        assert eu.links.peers["us"].has == {"us/b1": 5, "us/b2": 1}
+
+    def test_of_a_hello_that_is_refused_nothing_is_believed(self) -> None:
+        eu = Host("eu")
+        session = linked(eu, "us")
+        eu.links.receive(session, Have({"us/b1": 7}, {}, 0), NOW)
+        greeting = hello("us")
+        stranger = Hello("another", "us", "us/b2", greeting.versions, greeting.rules, {}, greeting.hlc)
+        eu.links.receive(eu.links.open(NOW), stranger, NOW)
+        assert eu.links.peers["us"].has == {"us/b1": 7}
+
     def test_it_only_grows(self) -> None:
         eu = Host("eu")
         session = linked(eu, "us")
@@ -228,6 +250,23 @@ class TestWhatPeersHave:
         (alarm,) = eu.region.alarms.all()
         assert (alarm.kind, alarm.subject) == (AlarmKind.CLOCK_AHEAD, "us")
         assert ms_of(eu.region.hlc.latest) <= NOW
+
+    def test_after_a_lost_disk_nothing_is_missed_that_nobody_has(self) -> None:
+        world = Regions("eu", "us")
+        world.do("eu", grant("L", 100))
+        world.meet()
+        world.part()
+        world.do("us", reserve("told of", 10))
+        us = world.region("us")
+        session = world.members["eu"].links.open(world.now)
+        world.members["eu"].links.receive(
+            session, Hello("test", "us", us.replica, (1, 1), str(us.settings.rules), us.durable, 0), world.now
+        )
+        world.members["eu"].links.lost(session)
+        assert lacking_count(world.region("eu").clock, world.members["eu"].links.peers["us"].has) == 1
+        world.lose_disk("us")
+        world.meet()
+        assert lacking_count(world.region("eu").clock, world.members["eu"].links.peers["us"].has) == 0
 
 
 class TestTheFrontier:

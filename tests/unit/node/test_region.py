@@ -12,7 +12,7 @@ from ledger.timeline import BEGINNING
 from node.alarms import AlarmKind
 from node.region import Accepted
 from node.store.errors import ForeignDirectory
-from node.store.kv import Overlay, Table, checked
+from node.store.kv import Overlay, Table, Write, checked
 from node.store.rows import CEILING, LOW, RULES_KEY, number_key, pack, unpack
 from replication.clock import hlc_at, ms_of
 from replication.entry import MAX_SEALED_BYTES
@@ -377,17 +377,19 @@ class TestLots:
         world.exchange(3_000)
         assert contents(world, "us", Expire) == [("eu", Expire(LotId("L")))]
 
-    @pytest.mark.parametrize("settle_after_ms", [500, 3_000])
-    def test_a_lot_that_only_for_a_while_was_another_regions_expires_all_the_same(self, settle_after_ms: int) -> None:
+    @pytest.mark.parametrize(("settle_after_ms", "until", "apart_ms"), [(500, 3_000, 4_000), (3_000, 2_500, 1_500)])
+    def test_a_lot_that_only_for_a_while_was_another_regions_expires_all_the_same(
+        self, settle_after_ms: int, until: int, apart_ms: int
+    ) -> None:
         world = Regions("ap", "eu", "us", settle_after_ms=settle_after_ms)
         world.do("eu", grant("L", 100))
-        world.meet()
+        world.exchange(1_000)
         world.part()
         world.do("ap", debit("d", 1), key="k")
-        world.do("us", grant("M", 50, until=3_000), key="k")
-        world.do("eu", grant("M", 50, until=3_000))
+        world.do("us", grant("M", 50, until=until), key="k")
+        world.do("eu", grant("M", 50, until=until))
         world.set_cut("eu", "us", False)
-        world.exchange(4_000)
+        world.exchange(apart_ms)
         assert world.book("eu").account.lots[LotId("M")].granted.region == "us"
         world.meet()
         assert world.book("eu").account.lots[LotId("M")].granted.region == "eu", "ap had used the key of us before"
@@ -633,6 +635,35 @@ class TestPromises:
         world.members["eu"].disk.write(batch)
         region.landed()
         assert first.filed.position.hlc <= region.promise(world.now + 500) < second.filed.position.hlc
+
+    def test_slow_commits_that_follow_each_other_without_a_pause_do_not_hold_it_back(self) -> None:
+        world = Regions("eu")
+        region, disk = world.region("eu"), world.members["eu"].disk
+        under_way: list[Write] = []
+        promised = []
+        for _ in range(10):
+            world.pass_time(1_200)
+            region.tick(world.now)
+            promised.append(world.now - ms_of(region.promise(world.now)))
+            if under_way:
+                disk.write(under_way)
+                region.landed()
+            under_way = region.seal()
+            assert under_way, "a ceiling is due with every commit"
+        assert max(promised[3:]) <= 2 * 1_200
+
+    def test_what_was_asked_for_while_a_batch_was_under_way_is_not_promised(self) -> None:
+        world = Regions("eu")
+        region = world.region("eu")
+        world.ask("eu", grant("L", 100))
+        batch = region.seal()
+        world.pass_time(500)
+        sealed_before = region.promise(world.now)
+        later = world.ask("eu", reserve("a", 10))
+        assert isinstance(later, Accepted)
+        world.members["eu"].disk.write(batch)
+        region.landed()
+        assert sealed_before <= region.promise(world.now + 500) < later.filed.position.hlc
 
     def test_what_comes_after_a_promise_reads_higher(self) -> None:
         world = Regions("eu")

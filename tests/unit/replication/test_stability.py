@@ -49,6 +49,31 @@ def test_a_node_that_is_always_a_little_behind_still_gets_on() -> None:
     assert frontier.advance({US: 10 * MAX_PENDING}, 1000) == 10 * MAX_PENDING - 1
 
 
+def test_what_a_peer_has_lost_with_its_disk_is_not_waited_for() -> None:
+    frontier = Frontier("eu", ["eu", "us"])
+    frontier.heard("us", {US: 5}, {"us": 100})
+    for count in range(1, 2 * MAX_PENDING):
+        frontier.heard("us", {US: 4, "us/b2": count}, {"us": 200 + count})
+    assert frontier.advance({US: 4, "us/b2": 2}, 1000) == 202
+
+
+def test_what_a_peer_still_holds_is_waited_for_after_it_has_lost_something() -> None:
+    frontier = Frontier("eu", ["eu", "us"])
+    frontier.heard("us", {US: 3}, {"us": 100})
+    frontier.heard("us", {US: 5}, {"us": 110})
+    frontier.heard("us", {US: 4, "us/b2": 1}, {"us": 200})
+    assert frontier.advance({US: 3}, 1000) == 100
+    assert frontier.advance({US: 4}, 1000) == 100
+    assert frontier.advance({US: 4, "us/b2": 1}, 1000) == 200
+
+
+def test_news_that_was_overtaken_is_no_obstacle() -> None:
+    frontier = Frontier("eu", ["eu", "us"])
+    frontier.heard("us", {US: 5}, {"us": 110})
+    frontier.heard("us", {US: 4}, {"us": 100})
+    assert frontier.advance({US: 4}, 1000) == 100
+
+
 def test_a_promise_is_passed_on_by_whoever_holds_what_it_needs() -> None:
     frontier = Frontier("eu", ["ap", "eu", "us"])
     frontier.heard("us", {AP: 4, US: 2}, {"us": 100, "ap": 80, "eu": 7})

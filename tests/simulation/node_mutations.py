@@ -1,0 +1,74 @@
+"""Safeguards of a node: of what is due by itself, of bounds, of what it tells and promises."""
+
+from typing import Final
+
+from node.book import LedgerBook
+from node.links import Links
+from node.region import Region
+from replication.delivery import Delivery
+from replication.gossip import Session
+from replication.stability import Frontier
+from tests.simulation.safeguard import Safeguard, rewritten
+
+NODE_MUTATIONS: Final[dict[str, Safeguard]] = {
+    "earlier-boots-not-swept": Safeguard(
+        "what earlier boots left to be swept is found after a start",
+        rewritten(Region.tick, "self._scan_for_due(now)", "self._scans.clear()"),
+    ),
+    "reopened-not-watched": Safeguard(
+        "a lease whose end came to nothing is looked at again",
+        rewritten(Region._put_right, "self._watch_reopened(book, now)", "pass"),
+    ),
+    "expiry-looked-at-once": Safeguard(
+        "an expired lot is looked at until that is stable",
+        rewritten(
+            Region._look_at,
+            "self._schedule.add(max(due_at, now) + self.settings.settle_after_ms, Due.EXPIRY, tenant, name)",
+            "pass",
+        ),
+    ),
+    "no-settle-after-merge": Safeguard(
+        "debt that meets live credit in a merge is settled",
+        rewritten(Region._put_right, "self._has_own_credit(book, now)", "False"),
+    ),
+    "never-overdue": Safeguard(
+        "books that are never quiet are put right all the same",
+        rewritten(Region._compensate, "if quiet or overdue:", "if quiet:"),
+    ),
+    "waiting-bytes-leak": Safeguard(
+        "what no longer waits gives its room back",
+        rewritten(Delivery._drain, "self._waiting_bytes -= weight_of(entry, sealed)", "pass"),
+    ),
+    "push-beyond-the-window": Safeguard(
+        "a peer is pushed no more than a window beyond what it says that it holds",
+        rewritten(Session.fresh, "or last - self.peer_has.get(own, 0) > self._pace.window_entries", ""),
+    ),
+    "own-entries-not-waited-for": Safeguard(
+        "a read or a refusal waits for what this node accepted before",
+        rewritten(LedgerBook.append, "self.last_commit = filed.commit", "pass"),
+    ),
+    "merged-entries-not-waited-for": Safeguard(
+        "a read or a refusal waits for what other regions accepted before",
+        rewritten(LedgerBook.insert, "self.last_commit = filed.commit", "pass"),
+    ),
+    "promises-wait-for-ever": Safeguard(
+        "what a peer has lost with its disk holds no promise back",
+        rewritten(Frontier.heard, "while pending and not descends(clock, pending[-1][0]):", "while False:"),
+    ),
+    "promises-wait-for-a-pause": Safeguard(
+        "slow commits hold no promise back",
+        rewritten(
+            Region.promise,
+            "reading = self.hlc.promise(now)",
+            "reading = 0 if self._in_flight or self.journal.open_count else self.hlc.promise(now)",
+        ),
+    ),
+    "lag-for-ever": Safeguard(
+        "what a peer has is what its latest process says",
+        rewritten(Links._make_way, "peer.replica, peer.has = session.peer.replica, {}", "pass"),
+    ),
+    "ceiling-written-once": Safeguard(
+        "the ceiling is on disk twice",
+        rewritten(Region._raise_ceiling, "for key in (CEILING, CEILING_AGAIN):", "for key in (CEILING,):"),
+    ),
+}
