@@ -172,7 +172,7 @@ class Regions(World):
 
     def book(self, name: str, tenant: TenantId = TENANT) -> LedgerBook:
         """The book of a tenant that must exist."""
-        book = self.region(name).existing_book(tenant, self.now)
+        book = self.region(name).books.existing(tenant, self.now)
         assert book is not None
         return book
 
@@ -182,7 +182,7 @@ class Regions(World):
 
     def reports(self, name: str, tenant: TenantId | None = None) -> list[Report]:
         """Every conflict, the newest loser first; of one tenant if asked for."""
-        return list(self.region(name).reports(tenant, END, self.now))
+        return list(self.region(name).conflicts.reports(tenant, END, self.now))
 
     def the_report(self) -> Report:
         """The one conflict there is: the same in every region."""

@@ -123,8 +123,8 @@ class TestTenants:
         answer = world.ask("eu", reserve("a", 30))
         assert isinstance(answer, Refusal)
         assert (answer.reason, answer.fields) == (Reason.NOT_FOUND, {"tenant": "acme"})
-        assert world.region("eu").existing_book(TENANT, world.now) is None
-        assert list(world.region("eu").tenants()) == []
+        assert world.region("eu").books.existing(TENANT, world.now) is None
+        assert list(world.region("eu").books.tenants()) == []
 
     def test_all_are_listed_by_name_in_memory_or_not(self) -> None:
         world = Regions("eu", tenants_in_memory=1)
@@ -133,19 +133,19 @@ class TestTenants:
         world.exchange(2_000)
         world.do("eu", grant("M", 1), tenant=TenantId("beta"))
         world.do("eu", grant("M", 1), tenant=TenantId("mid"))
-        assert list(world.region("eu").tenants()) == ["alpha", "beta", "mid", "zeta"]
+        assert list(world.region("eu").books.tenants()) == ["alpha", "beta", "mid", "zeta"]
 
     def test_what_each_owes_is_known_also_after_a_restart(self) -> None:
         world = Regions("eu", tenants_in_memory=1)
         for name, owed in ((TENANT, 7), (OTHER, 9)):
             world.do("eu", grant("L", 1), tenant=name)
             world.do("eu", debit("d", 1 + owed, OnShortage.DEBT), tenant=name)
-        assert world.region("eu").debts() == {TENANT: 7, OTHER: 9}
+        assert world.region("eu").books.debts() == {TENANT: 7, OTHER: 9}
         world.exchange(2_000)
         world.crash("eu")
-        assert world.region("eu").debts() == {TENANT: 7, OTHER: 9}
+        assert world.region("eu").books.debts() == {TENANT: 7, OTHER: 9}
         world.do("eu", grant("M", 20), tenant=OTHER)
-        assert world.region("eu").debtors() == [TENANT]
+        assert list(world.region("eu").books.debts()) == [TENANT]
 
 
 class TestLapses:
@@ -179,7 +179,7 @@ class TestLapses:
         for _ in range(30):
             world.exchange(300)
             world.do("eu", renew("a", 1_000))
-        assert len(world.region("eu")._schedule) == 2, "the lot's expiry and the lease"
+        assert len(world.region("eu").duties) == 2, "the lot's expiry and the lease"
 
     def test_a_reservation_that_has_ended_does_not_lapse(self) -> None:
         world = Regions("eu")
@@ -320,7 +320,7 @@ class TestLots:
         world.do("eu", debit("d", 70, OnShortage.DEBT))
         world.exchange(100)
         world.crash("eu")
-        assert world.region("eu").debts() == {TENANT: 70}
+        assert world.region("eu").books.debts() == {TENANT: 70}
         assert world.book("eu").account.lots[LotId("L")].remaining == 100
         world.exchange(500)
         assert contents(world, "eu", Settle) == []
@@ -579,7 +579,7 @@ class TestTheDisk:
         world.exchange(1_000)
         world.part()
         world.do("eu", reserve("b", 10))
-        before = world.region("eu").digest()
+        before = world.region("eu").books.digest()
         # The head of the journal is not read: it may as well be rubbish.
         disk = world.members["eu"].disk
         disk.write([(Table.LOG, number_key(commit), b"rubbish") for commit in (1, 2)])
@@ -587,7 +587,7 @@ class TestTheDisk:
         region = world.region("eu")
         assert region.clock == {"eu/b1": 3}
         assert len(world.book("eu").timeline) == 1
-        assert region.digest() == before
+        assert region.books.digest() == before
 
     def test_a_new_boot_goes_on_with_a_log_of_its_own(self) -> None:
         world = Regions("eu", "us")
@@ -726,11 +726,13 @@ class TestMemory:
     def test_dropping_books_from_memory_changes_nothing(self) -> None:
         small, large = self.story(1), self.story(100)
         for world, count in ((small, 1), (large, 3)):
-            assert len(world.region("us").books) == count
-        assert small.region("us").digest() == large.region("us").digest() == small.region("eu").digest()
+            assert len(world.region("us").books.in_memory) == count
+        assert (
+            small.region("us").books.digest() == large.region("us").books.digest() == small.region("eu").books.digest()
+        )
         assert small.reports("us") == large.reports("us")
-        assert small.region("us").debts() == large.region("us").debts()
-        assert small.region("us").debts() == dict.fromkeys((TENANT, OTHER, TenantId("initech")), 10)
+        assert small.region("us").books.debts() == large.region("us").books.debts()
+        assert small.region("us").books.debts() == dict.fromkeys((TENANT, OTHER, TenantId("initech")), 10)
         assert small.audit("us").ok
         retry = small.ask("us", reserve("b", 80), key="b", tenant=OTHER)
         assert isinstance(retry, Accepted)
@@ -740,28 +742,28 @@ class TestMemory:
         world = self.story(1)
         world.do("us", debit("x", 1, OnShortage.DEBT), tenant=OTHER)
         world.exchange(3_000)
-        assert list(world.region("us").books) == [OTHER]
+        assert list(world.region("us").books.in_memory) == [OTHER]
 
     def test_of_many_that_could_be_dropped_it_is_the_one_not_touched_for_longest(self) -> None:
         world = self.story(2)
         region = world.region("us")
-        stays, goes = region.books
+        stays, goes = region.books.in_memory
         world.pass_time(1)
-        region.existing_book(stays, world.now)
+        region.books.existing(stays, world.now)
         (read,) = {TENANT, OTHER, TenantId("initech")} - {stays, goes}
         world.pass_time(1)
-        region.existing_book(read, world.now)
+        region.books.existing(read, world.now)
         world.exchange(1_500)
-        assert set(region.books) == {stays, read}
+        assert set(region.books.in_memory) == {stays, read}
 
     def test_a_tenant_that_may_have_to_be_put_right_is_not_dropped(self) -> None:
         world = Regions("eu", "us", tenants_in_memory=0, settle_after_ms=5_000)
         world.do("eu", grant("L", 100))
         world.exchange(3_000)
         us = world.region("us")
-        assert (us.unsettled_count, list(us.books), us.books[TENANT].is_idle) == (1, [TENANT], True)
+        assert (us.unsettled_count, list(us.books.in_memory), us.books.in_memory[TENANT].is_idle) == (1, [TENANT], True)
         world.exchange(5_000)
-        assert (us.unsettled_count, us.books) == (0, {})
+        assert (us.unsettled_count, us.books.in_memory) == (0, {})
 
     def test_a_tenant_that_is_not_put_right_yet_is_not_dropped(self) -> None:
         world = Regions("eu", "us", tenants_in_memory=0, settle_after_ms=10_000)
@@ -772,7 +774,7 @@ class TestMemory:
         world.do("us", reserve("b", 80))
         world.meet()
         world.exchange(3_000)
-        assert list(world.region("us").books) == [TENANT]
+        assert list(world.region("us").books.in_memory) == [TENANT]
 
 
 class TestEntriesTooLong:
@@ -786,12 +788,12 @@ class TestEntriesTooLong:
         for number in range(2_000):
             region.submit(TENANT, grant(f"{number:0128}", 1), Key(f"g{number}"), world.now)
         world.land("eu")
-        digest, clock = region.digest(), dict(region.clock)
+        digest, clock = region.books.digest(), dict(region.clock)
         answer = world.ask("eu", reserve("a", 2_000), key="k")
         assert isinstance(answer, Refusal)
         assert (answer.reason, answer.fields["field"]) == (Reason.INVALID_REQUEST, "amount")
-        assert (region.digest(), region.clock, region.seal()) == (digest, clock, [])
-        assert region.digest() == digest
+        assert (region.books.digest(), region.clock, region.seal()) == (digest, clock, [])
+        assert region.books.digest() == digest
         filed = world.do("eu", reserve("a", 1_000), key="k")
         assert filed.entry.seq == 2_001
         sealed = region.journal.sealed("eu/b1", 2_001)
