@@ -14,7 +14,6 @@ lately; the rest is on disk (see `node.book` and `node.store.journal`).
 
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Final
 
 from msgspec import Struct, structs
@@ -37,11 +36,11 @@ from ledger.operation import (
 from ledger.posting import Postings
 from ledger.refusal import Reason, Refusal, invalid, not_found
 from ledger.rules import Rules
-from ledger.timeline import BEGINNING
 from node.alarms import AlarmKind, Alarms
 from node.book import LedgerBook
 from node.books import Books
 from node.changes import Changes
+from node.checkpoints import Checkpoints
 from node.compensating import Compensating
 from node.conflicts import Conflicts
 from node.counts import Counts
@@ -74,10 +73,6 @@ from replication.delivery import Delivered, Delivery
 from replication.entry import VERSION, Entry, EntryError, LogHead, Malformed, hash_of, seal
 from replication.filed import Filed, legs_of
 
-_CHECKPOINT_ENTRIES: Final = 256
-_CHECKPOINT_BOOKS: Final = 64
-_CHECKPOINT_SHARE: Final = 128
-"""Of what waits to be checkpointed, at least this part is done in a tick, so that no load can outrun it."""
 _CEILING_AHEAD_MS: Final = 2_000
 """A boot begins its clock at the ceiling that it finds, so this is how far ahead of its peers it may be at first."""
 
@@ -116,8 +111,7 @@ class _InFlight(Struct, frozen=True, gc=False):
 class Region:
     """The state of one region's node. Times are in ms; `now` is the host's wall clock.
 
-    Relations kept: ``clock`` counts every entry applied, ``durable`` every entry landed; ``_unstable`` holds the books
-    with entries in their timelines.
+    Relations kept: ``clock`` counts every entry applied, ``durable`` every entry landed.
     """
 
     def __init__(self, settings: RegionSettings, overlay: Overlay, boot: str, now: int) -> None:
@@ -130,7 +124,6 @@ class Region:
         self.snapshots = Snapshots(overlay)
         self.frontier = -1
         self._overlay = overlay
-        self._unstable: dict[TenantId, LedgerBook] = {}
         self._in_flight: deque[_InFlight] = deque()
         self._late: dict[TenantId, LedgerBook] = {}
         weights = settings.weights or tuple((name, 1) for name in settings.regions)
@@ -179,12 +172,13 @@ class Region:
         if stored is None:
             self._overlay.put(Table.META, RULES_KEY, pack(str(self.settings.rules)))
         low = self._overlay.get(Table.META, LOW)
-        self._low = LowWater(*((0, ()) if low is None else read(decode_low, Table.META, LOW, low)))
-        if self._low.commit >= self.journal.next_commit:
-            raise DamagedRows(f"the journal ends before commit {self._low.commit}, up to which the rows go")
-        heads = self._low.heads()
+        low_water = LowWater(*((0, ()) if low is None else read(decode_low, Table.META, LOW, low)))
+        if low_water.commit >= self.journal.next_commit:
+            raise DamagedRows(f"the journal ends before commit {low_water.commit}, up to which the rows go")
+        self._checkpoints = Checkpoints(low_water)
+        heads = low_water.heads()
         behind = []
-        for commit, runs in self.journal.replay(self._low.commit):
+        for commit, runs in self.journal.replay(low_water.commit):
             entries = [filed for run in runs for filed in filed_of(run, commit)]
             for filed, digest in entries:
                 replica = filed.entry.replica
@@ -217,7 +211,7 @@ class Region:
                         self._file(book, leg, now)
                         self._write_anew()
             if entries:
-                self._low.closed(entries[0][0].commit, advanced)
+                self._checkpoints.low.closed(entries[0][0].commit, advanced)
 
     # -- clients ----------------------------------------------------------------------------------------------------
 
@@ -289,7 +283,7 @@ class Region:
 
         And those that a snapshot names, whether or not they exist.
         """
-        return self.books.at_work(sorted(self._unstable), self.snapshots.tenants())
+        return self.books.at_work(sorted(self._checkpoints.unstable), self.snapshots.tenants())
 
     def present(self, now: int) -> int:
         """What the next entry will take for the present: the wall clock, or the clock of peers that are ahead."""
@@ -301,11 +295,8 @@ class Region:
 
     def _in_memory(self, commits: set[int]) -> Iterator[tuple[Entry, bytes]]:
         """The entries of some commits that are not checkpointed yet."""
-        if any(map(self._low.left, commits)):
-            for book in self._unstable.values():
-                for filed in book.timeline.entries_between(BEGINNING, len(book.timeline)):
-                    if filed.commit in commits:
-                        yield filed.entry, seal(filed.entry)
+        for filed in self._checkpoints.waiting_in(commits):
+            yield filed.entry, seal(filed.entry)
 
     # -- entries of this node ---------------------------------------------------------------------------------------
 
@@ -370,8 +361,7 @@ class Region:
 
     def _count_unchecked(self, book: LedgerBook, filed: Filed) -> None:
         if filed.position > book.stable_until:
-            self._low.joined()
-            self._unstable[book.tenant] = book
+            self._checkpoints.joined(book)
         self.books.changed(book)
         self.conflicts.stir(book)
 
@@ -427,7 +417,7 @@ class Region:
         if not self.may_have_posted:
             self.compensating.look(now, self.present(now))
         self.conflicts.look()
-        self._checkpoint(now)
+        self._checkpoints.advance(min(self.frontier, (now - self.settings.checkpoint_after_ms) << 16))
         self.books.forget_idle(now, self.settings.tenants_in_memory, but=self.compensating.unsettled)
         self.counts.forgotten += self._forgetting.look(now, self._earliest_to_come)
         self._raise_ceiling(now)
@@ -483,26 +473,6 @@ class Region:
 
     # -- checkpoints and memory -------------------------------------------------------------------------------------
 
-    def _checkpoint(self, now: int) -> None:
-        """Write some of what has become stable to the rows, tenant by tenant, the longest waiting first."""
-        frontier = min(self.frontier, ((now - self.settings.checkpoint_after_ms) << 16))
-        budget = max(_CHECKPOINT_ENTRIES, self._low.waiting // _CHECKPOINT_SHARE)
-        books = max(_CHECKPOINT_BOOKS, len(self._unstable) // _CHECKPOINT_SHARE)
-        for tenant, book in list(islice(self._unstable.items(), books)):
-            del self._unstable[tenant]
-            try:
-                done = book.checkpoint(frontier, budget)
-            except DamagedEntry:
-                done = []  # nothing was written; when the entry is mended it will be
-            for filed in done:
-                budget -= 1
-                self._low.checkpointed(filed.commit)
-            if len(book.timeline):
-                self._unstable[tenant] = book
-            if budget <= 0:
-                break
-        self._low.advance()
-
     def _earliest_to_come(self, tenant: TenantId) -> int:
         """When (ms) the first operation of a tenant is that may still be folded, or folded again."""
         book = self.books.in_memory.get(tenant)
@@ -517,8 +487,8 @@ class Region:
         if self.journal.open_count:
             advanced = {replica: copy_of(self.delivery.heads[replica]) for replica in self.journal.open_replicas()}
             commit = self.journal.close_commit()
-            self._low.closed(commit, advanced)
-        low = self._low.row()
+            self._checkpoints.low.closed(commit, advanced)
+        low = self._checkpoints.low.row()
         if low is not None:
             self._overlay.put(Table.META, LOW, low)
         batch = self._overlay.seal()
