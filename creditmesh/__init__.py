@@ -17,6 +17,7 @@ from creditmesh.errors import (
     ReservationEnded,
     Unavailable,
 )
+from creditmesh.following import Following
 from creditmesh.lease import Lease
 from creditmesh.transport import Retry
 
@@ -27,6 +28,7 @@ __all__ = [
     "CreditmeshError",
     "Dot",
     "FindingGone",
+    "Following",
     "IdInUse",
     "IdempotencyMismatch",
     "InsufficientCredit",

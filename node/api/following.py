@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from conflict.report import Report
 from creditmesh import wire
-from creditmesh.wire import ConflictEvent, ConflictEventKind, ProblemKind
+from creditmesh.wire import HEARTBEAT_S, ConflictEvent, ConflictEventKind, ProblemKind
 from node.api import replies
 from node.api.description import EVENT_STREAM, Description, Route, told_by
 from node.api.facade import Node, NothingDone, RegionView
@@ -31,7 +31,6 @@ from node.api.requests import Query, wait_for_clock
 from node.api.stream import streamed_live
 from node.changes import MAX_CHANGES, Contested
 
-HEARTBEAT_S: Final = 15.0
 PAUSE_S: Final = 0.1
 """After something has landed, so that what comes together is told together."""
 MAX_READERS: Final = 100
