@@ -19,7 +19,7 @@ _OTHER_REQUEST: Final = "the idempotency key was used for another acknowledgemen
 def acknowledge(region: Region, command: AcknowledgeConflict, key: Key, now: int) -> Accepted | Refusal:
     """Acknowledge a conflict at `now` (ms); again, if somebody has before."""
     name = command.conflict
-    found = region.contested(name, now)
+    found = region.conflicts.contested(name, now)
     if found is None:
         return not_found("conflict", name)
     book, contest = found
@@ -33,7 +33,7 @@ def acknowledge(region: Region, command: AcknowledgeConflict, key: Key, now: int
             if filed.request != request:
                 return Refusal(Reason.IDEMPOTENCY_MISMATCH, _OTHER_REQUEST, {"key": key})
             return Accepted(filed, replayed=True)
-    if region.report(name, now) is None:
+    if region.conflicts.report(name, now) is None:
         return not_found("conflict", name)
     if len(contest.acknowledged) == MAX_ACKNOWLEDGEMENTS:
         return invalid("conflict", f"has been acknowledged {MAX_ACKNOWLEDGEMENTS} times, and no more is kept")

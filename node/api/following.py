@@ -142,8 +142,8 @@ class Following:
 
     def _beginning(self, region: RegionView, begin: tuple[str, int] | None) -> tuple[int, bool]:
         """The number of the touch behind which a reader begins, and whether it knows all before that."""
-        region.look_for_changes()
-        last = region.changes.last
+        region.conflicts.look_for_changes()
+        last = region.conflicts.changes.last
         if begin is None:
             return last, True
         replica, number = begin
@@ -158,11 +158,11 @@ class Following:
 
     def _read(self, region: RegionView, now: int, cursor: int, landed: int) -> _Page:
         if landed != self._looked_at:
-            region.look_for_changes()
+            region.conflicts.look_for_changes()
             self._looked_at = landed
-        has_gap = cursor < region.changes.lost
-        cursor = max(cursor, region.changes.lost)
-        touched = region.changes.after(cursor, _AT_ONCE)
+        has_gap = cursor < region.conflicts.changes.lost
+        cursor = max(cursor, region.conflicts.changes.lost)
+        touched = region.conflicts.changes.after(cursor, _AT_ONCE)
         told = [self._told_of(region, now, number, contested) for number, contested in touched]
         return _Page(told, told[-1].number if told else cursor, has_gap)
 
@@ -171,7 +171,7 @@ class Following:
         known = self._told.get(contested)
         if known is not None and known.number == number:
             return known
-        report = region.report_at(*contested, now)
+        report = region.conflicts.report_at(*contested, now)
         ids = known.ids if known is not None else frozenset()
         if report is not None:
             ids |= {report.id}

@@ -126,8 +126,8 @@ async def test_who_has_been_told_is_not_told_again_although_something_touched_it
     async with reading(overspent.west) as reader:
         await acknowledge(overspent.west, "ann")
         await reader.conflict()
-        ((_, contested),) = node.region.changes.after(0, 10)
-        node.region.changes.touch(*contested)
+        ((_, contested),) = node.region.conflicts.changes.after(0, 10)
+        node.region.conflicts.changes.touch(*contested)
         await overspent.west.granted(1, "l3")
         await acknowledge(overspent.west, "bob")
         assert len((await reader.conflict()).acknowledged) == 2
@@ -148,8 +148,8 @@ async def test_so_is_what_was_too_long_ago(overspent: Overspent, monkeypatch: py
         await reader.conflict()
         first = reader.last_id
         forgetful = Changes(most=1)
-        forgetful.last = forgetful.lost = region.changes.last + 100
-        monkeypatch.setattr(region, "changes", forgetful)
+        forgetful.last = forgetful.lost = region.conflicts.changes.last + 100
+        monkeypatch.setattr(region.conflicts, "changes", forgetful)
         await acknowledge(overspent.west, "bob")
         assert (await reader.event()).event == "gap", "who was too slow is told so while reading"
     async with reading(overspent.west, Last_Event_ID=first) as again:
@@ -234,8 +234,8 @@ async def test_several_are_told_what_was_written_down_once(
     overspent: Overspent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     region = overspent.west.node.region
-    read = Mock(wraps=region.report_at)
-    monkeypatch.setattr(region, "report_at", read)
+    read = Mock(wraps=region.conflicts.report_at)
+    monkeypatch.setattr(region.conflicts, "report_at", read)
     async with reading(overspent.west) as one, reading(overspent.west) as other:
         await acknowledge(overspent.west, "ann")
         assert await one.conflict() == await other.conflict()
