@@ -123,6 +123,7 @@ def watch(
             following = client.follow_conflicts(
                 tenant=tenant, kind=kind, state=state, region=loser, acknowledged=acknowledged
             )
+            said_behind = None
             while True:
                 try:
                     async for event in following:
@@ -130,7 +131,9 @@ def watch(
                 except Unavailable as error:
                     if following.last_id is None:
                         raise
-                    typer.echo(f"creditmesh: {stop_for(error).line}; going on asking", err=True)
+                    if said_behind != following.last_id:  # once, not every second until somebody answers
+                        said_behind = following.last_id
+                        typer.echo(f"creditmesh: {stop_for(error).line}; going on asking", err=True)
 
     try:
         asyncio.run(watched())

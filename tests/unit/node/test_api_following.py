@@ -73,8 +73,8 @@ async def reading(browser: Browser, query: str = "", **headers: str) -> AsyncIte
         yield reader
 
 
-async def acknowledge(browser: Browser, by: str) -> None:
-    (told,) = await conflicts(browser)
+async def acknowledge(browser: Browser, by: str, query: str = "") -> None:
+    (told,) = await conflicts(browser, query)
     answer = await browser.post(f"/v1/conflicts/{told.id}/ack", {"by": by})
     assert answer.status == 201, answer.body
 
@@ -173,6 +173,29 @@ async def test_a_conflict_that_comes_to_nothing_is_gone(east: Browser, west: Bro
         gone = await reader.event()
         assert (gone.event, gone.gone, gone.conflict) == ("gone", told.id, None)
         assert await conflicts(west) == []
+
+
+async def test_what_becomes_another_kind_is_gone_for_those_who_do_not_ask_for_that(
+    east: Browser, west: Browser
+) -> None:
+    """A grant that is heard of later pays for the loser after all, so that only the lots are others."""
+    await east.granted(100)
+    west.node.hear(east.node)
+    west.node.clock_ms += 50
+    await west.reserved(60, "r-west")
+    await east.reserved(60, "r-east")
+    async with reading(west) as reader, reading(west, "?kind=reallocated") as other:
+        west.node.hear(east.node)
+        told = await reader.conflict()
+        east.node.clock_ms += 10
+        await east.granted(100, "l2")
+        west.node.hear(east.node)
+        assert (await reader.event()).gone == (await other.event()).gone == told.id
+        assert (await other.conflict()).kind == "reallocated"
+        await west.granted(1, "l3")
+        await acknowledge(west, "ann", "?kind=reallocated")
+        assert (await other.event()).gone == told.id, "whoever was told is told again, with what is new"
+        assert [said.by for said in (await other.conflict()).acknowledged] == ["ann"]
 
 
 async def test_the_filters_are_held_against_the_report_as_it_is_told(overspent: Overspent) -> None:
