@@ -40,23 +40,20 @@ function newKey() {
   return "console-" + Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-// A reading that others wait for: what is asked for while it runs is read once more, and all wait for that too.
-// `trouble` shows why it failed.
+// One reading at a time; what is asked for meanwhile is read once more afterwards. `trouble` shows why it failed.
 function oneAtATime(trouble, read) {
-  let running = null;
+  let running = false;
   let again = false;
-  async function run() {
-    do {
-      again = false;
-      trouble.textContent = await read().then(() => "", reason);
-      trouble.hidden = trouble.textContent === "";
-    } while (again);
-    running = null;
-  }
-  return function start() {
+  return async function start() {
     again = true;
-    running ??= run();
-    return running;
+    if (running) return;
+    running = true;
+    while (again) {
+      again = false;
+      say(trouble, await read().then(() => "", reason));
+      trouble.hidden = trouble.textContent === "";
+    }
+    running = false;
   };
 }
 
@@ -80,16 +77,26 @@ function ago(ms) {
   return ms < 1000 ? `${ms} ms ago` : `${figure(Math.round(ms / 100) / 10)} s ago`;
 }
 
-function element(name, text, ...classes) {
+function element(name, text) {
   const made = document.createElement(name);
   made.textContent = text;
-  made.classList.add(...classes.filter(Boolean));
   return made;
+}
+
+// What says the same already is left alone, so that selections stay and nothing is read out twice.
+function say(place, text) {
+  const value = String(text ?? "");
+  if (place.textContent !== value) place.textContent = value;
+}
+
+function lines(list, texts, tag) {
+  texts.forEach((text, number) => say(list.children[number] ?? list.appendChild(element(tag(number), "")), text));
+  while (list.children.length > texts.length) list.lastElementChild.remove();
 }
 
 function facts(list, told) {
   const parts = Object.entries(told).filter(([, fact]) => fact !== null);
-  list.replaceChildren(...parts.flatMap(([name, fact]) => [element("dt", name), element("dd", fact)]));
+  lines(list, parts.flat(), (number) => (number % 2 === 0 ? "dt" : "dd"));
 }
 
 // A cell is a text, or [text, class, …]. Rows that stay are kept, so that focus and selection do.
@@ -131,8 +138,7 @@ function newRow(name, count, open) {
 
 function fill(cell, told) {
   const [text, ...classes] = Array.isArray(told) ? told : [told];
-  const value = String(text ?? "");
-  if (cell.textContent !== value) cell.textContent = value;
+  say(cell, text);
   cell.className = classes.filter(Boolean).join(" ");
 }
 
@@ -142,7 +148,7 @@ const amount = (value) => [value === null ? "" : figure(value), "figure"];
 
 const readCluster = oneAtATime($("cluster-trouble"), async () => {
   const told = await ask("v1/cluster");
-  $("where").textContent = `${told.cluster}, seen from ${told.region}`;
+  say($("where"), `${told.cluster}, seen from ${told.region}`);
   document.title = `${told.region} – creditmesh`;
   const { hlc, held_back_by: heldBackBy } = told.frontier;
   const found = Object.entries(told.findings ?? {}).filter(([, count]) => count > 0);
@@ -167,14 +173,13 @@ const readCluster = oneAtATime($("cluster-trouble"), async () => {
       ],
     })),
   );
-  $("alarms").replaceChildren(
-    ...told.alarms.map((alarm) => {
-      const times = alarm.count > 1 ? `, ${figure(alarm.count)} times` : "";
-      const since = `since ${time(alarm.raised_at)} UTC${times}`;
-      return element("li", `Alarm ${alarm.kind} (${alarm.subject}): ${alarm.detail} (${since})`, "bad");
-    }),
-  );
+  lines($("alarms"), told.alarms.map(alarm), () => "li");
 });
+
+function alarm({ kind, subject, detail, raised_at: raisedAt, count }) {
+  const times = count > 1 ? `, ${figure(count)} times` : "";
+  return `Alarm ${kind} (${subject}): ${detail} (since ${time(raisedAt)} UTC${times})`;
+}
 
 // -- a tenant ---------------------------------------------------------------------------------------------------------
 
@@ -193,7 +198,7 @@ const readTenant = oneAtATime($("tenant-trouble"), async () => {
 });
 
 function showTenant(balance, open) {
-  $("seen").textContent = `${balance.tenant}, as seen in ${balance.region}`;
+  say($("seen"), `${balance.tenant}, as seen in ${balance.region}`);
   facts($("balance"), {
     available: figure(balance.available),
     elsewhere: balance.elsewhere === null ? null : figure(balance.elsewhere),
