@@ -18,6 +18,7 @@ from creditmesh.errors import (
     StartUnknown,
     Unavailable,
 )
+from creditmesh.following import Following
 from creditmesh.lease import Lease
 from creditmesh.transport import Retry
 
@@ -28,6 +29,7 @@ __all__ = [
     "CreditmeshError",
     "Dot",
     "FindingGone",
+    "Following",
     "IdInUse",
     "IdempotencyMismatch",
     "InsufficientCredit",

@@ -60,7 +60,8 @@ async def test_writes_must_have_a_key_but_for_those_that_bring_their_own_and_rea
         for method, operation in of_path.items():
             keys = [each for each in operation["parameters"] if each["name"] == wire.IDEMPOTENCY_KEY]
             is_read = path.endswith(("/quotes", "/apply"))
-            is_write = method in ("post", "put") and path.startswith("/v1/tenants/") and not is_read
+            of_tenant_or_conflict = path.startswith(("/v1/tenants/", "/v1/conflicts/"))
+            is_write = method in ("post", "put") and of_tenant_or_conflict and not is_read
             assert [key["required"] for key in keys] == ([True] if is_write else []), path
 
 

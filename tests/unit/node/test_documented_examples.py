@@ -23,8 +23,11 @@ def examples() -> Iterator[tuple[str, str]]:
     """Each curl command of the page, with the first line of JSON that follows it."""
     for block in re.findall(r"^```\n(.*?)^```", PAGE.read_text(), flags=re.M | re.S):
         for shown in re.split(r"^\$ ", block, flags=re.M)[1:]:
-            command, *output = re.split(r"\nEND\n" if "<<'END'" in shown else r"\n(?=\{|HTTP/)", shown, maxsplit=1)
-            reply = next((line for line in "".join(output).splitlines() if line.startswith("{")), None)
+            command, *output = re.split(
+                r"\nEND\n" if "<<'END'" in shown else r"\n(?=\{|HTTP/|retry: )", shown, maxsplit=1
+            )
+            lines = [line.removeprefix("data: ") for line in "".join(output).splitlines()]
+            reply = next((line for line in lines if line.startswith("{")), None)
             if reply is not None:
                 yield command, reply
 
