@@ -26,12 +26,16 @@ class Judge:
         self._components = document["components"]
         self._validators: dict[str, jsonschema_rs.Draft202012Validator] = {}
 
-    def keep_to_it(self, path: str, body: Any) -> list[bool] | None:
-        """Of each item of the body of a request of many, whether it does; None if the body is no list of items."""
+    def which_are_right(self, path: str, body: Any) -> list[bool] | None:
+        """Of each item of the body of a request of many, whether it is; None if the body is no list of items."""
         items = body.get("operations") if path == BATCH and isinstance(body, dict) else body
         if not isinstance(items, list):
             return None
-        return [(self._is_operation if path == BATCH else self._is_event)(_as_json_has_it(item)) for item in items]
+        return [self.is_right(path, item) for item in items]
+
+    def is_right(self, path: str, item: Any) -> bool:
+        """Whether an item keeps to the document, and what is inside of it too."""
+        return (self._is_operation if path == BATCH else self._is_event)(_as_json_has_it(item))
 
     def _is_operation(self, item: Any) -> bool:
         if not self._is(wire.BatchOperation, item):

@@ -34,7 +34,7 @@ _OVERSPENT: Final = "overspent"
 """Who has conflicts."""
 
 _CREDIT: Final = 10_000_000
-_LOTS: Final = 500
+_LOTS: Final = 100
 _RESERVATIONS: Final = 2_000
 _JOBS: Final = 200
 _CONFLICTS: Final = 10
@@ -54,11 +54,12 @@ class Known(Struct):
 async def seed(cluster: LocalCluster, root: Path) -> None:
     """Give tenants something to spend, conflicts, and what does not add up; `root` is to say what was made."""
     client = cluster.client(REGION)
+    starts_at = time.time_ns() // 1_000_000 - 86_400_000
     for tenant in (_TENANT, _RULED, _OVERSPENT, _ESCROWED, "0"):
         if tenant == _ESCROWED:
             await client.grant(tenant, amount=1, expires_at=_FAR_FUTURE_MS)
             await client.set_policy(tenant, admission=wire.Admission.ESCROW)
-        await client.grant(tenant, amount=_CREDIT, expires_at=_FAR_FUTURE_MS, lot="whole")
+        await client.grant(tenant, amount=_CREDIT, expires_at=_FAR_FUTURE_MS, starts_at=starts_at, lot="whole")
         await client.debit(tenant, amount=100_000, debit=_USED)
     await cluster.converged()
     await cluster.cut(REGION)
@@ -70,10 +71,9 @@ async def seed(cluster: LocalCluster, root: Path) -> None:
     lots = [_granted(number) for number in range(_LOTS)]
     await client.batch([*lots, *(_held(number) for number in range(_RESERVATIONS))])
     running = wire.JobState.RUNNING
-    started_at = time.time_ns() // 1_000_000 - 60_000
     jobs = [
         wire.ScheduledJob(
-            tenant=_TENANT, job=f"lost-{number}", state=running, started_at=started_at, gpu_type="A100", gpus=1
+            tenant=_TENANT, job=f"lost-{number}", state=running, started_at=starts_at, gpu_type="A100", gpus=1
         )
         for number in range(_JOBS)
     ]
