@@ -4,7 +4,7 @@ Paths are under ``/v1/tenants/{tenant}``. A request that names no time means the
 """
 
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 from msgspec import Meta
 
@@ -30,6 +30,7 @@ from creditmesh.wire.field import (
     Request,
     Tenant,
     WorkClass,
+    shape,
 )
 
 MAX_SECONDS: Final = 3_660 * DAY_MS // 1000
@@ -154,6 +155,8 @@ class Estimate(Request, frozen=True, kw_only=True):
 class AmountOrEstimate(Request, frozen=True, kw_only=True):
     """How much: an amount of credit, or the work that it is for."""
 
+    together: ClassVar = {"anyOf": [shape("estimate", amount="integer"), shape("amount", estimate="object")]}
+
     amount: Amount | None = None
     estimate: Estimate | None = None
 
@@ -187,6 +190,13 @@ class CaptureRequest(Request, frozen=True, kw_only=True):
 
     ``final`` also releases the rest. An amount of 0 is allowed with ``final`` only, and is the same as a release.
     """
+
+    together: ClassVar = {
+        "anyOf": [
+            {"properties": {"amount": {"minimum": 1}}, "required": ["amount"]},
+            {"properties": {"final": {"const": True}}, "required": ["final"]},
+        ]
+    }
 
     amount: Annotated[int, Meta(ge=0, le=MAX_AMOUNT)] = 0
     at: Millis | None = None

@@ -4,7 +4,8 @@ The rules are those of the store itself, so that a request that decodes is one w
 All times are milliseconds since the epoch, all amounts are integers of the smallest unit of credit.
 """
 
-from typing import Annotated, Final
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final
 
 from msgspec import Meta, Struct
 
@@ -65,9 +66,18 @@ LAST_EVENT_ID: Final = "Last-Event-ID"
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """A request body or query. A field that it does not know is an error that names the field."""
 
+    together: ClassVar[Mapping[str, Any]] = {}
+    """What JSON Schema can say of its fields together."""
+
 
 class Reply(Struct, frozen=True, kw_only=True, gc=False):
     """A reply body or a part of one. Readers pass over fields that they do not know."""
+
+
+def shape(*absent: str, **given: str) -> dict[str, Any]:
+    """The schema of an object whose fields `given` are of these JSON types, and those of `absent` null or left out."""
+    types = {**given, **dict.fromkeys(absent, "null")}
+    return {"properties": {name: {"type": kind} for name, kind in types.items()}, "required": list(given)}
 
 
 class Behind(Reply, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ too: ``subject`` is the tenant, ``data`` has the rest, and ``time`` stands for a
 """
 
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 from msgspec import Meta, field
 
@@ -22,11 +22,14 @@ from creditmesh.wire.field import (
     Request,
     Tenant,
     WorkClass,
+    shape,
 )
 
 MAX_EVENTS: Final = 10_000
 CLOUDEVENTS_JSON: Final = "application/cloudevents+json"
 CLOUDEVENTS_BATCH_JSON: Final = "application/cloudevents-batch+json"
+
+_KIND_PATTERN: Final = r"(?:^|\.)(?:heartbeat|job_finished|job_started|usage)$"
 
 EventId = Annotated[str, Meta(min_length=1, max_length=255)]
 
@@ -56,6 +59,12 @@ class Heartbeat(Reported, frozen=True, kw_only=True, tag="heartbeat"):
     lease_ms: LeaseMillis | None = None
 
 
+_PRICES: Final = (
+    shape("gpu_type", "gpus", "priority", amount="integer"),
+    shape("amount", gpu_type="string", gpus="integer"),
+)
+
+
 class Priced(Reported, frozen=True, kw_only=True):
     """What it cost: an amount, or what ran, priced by the rate card at the time at which it ran."""
 
@@ -81,6 +90,8 @@ class Priced(Reported, frozen=True, kw_only=True):
 class Interval(Priced, frozen=True, kw_only=True, tag="usage"):
     """A job ran in ``[start, end)``. It is charged for what no earlier event has charged for."""
 
+    together: ClassVar = {"anyOf": _PRICES}
+
     start: Millis
     end: Millis
 
@@ -97,6 +108,8 @@ class JobFinished(Priced, frozen=True, kw_only=True, tag="job_finished"):
 
     Without a price nothing more is charged.
     """
+
+    together: ClassVar = {"anyOf": [*_PRICES, shape("amount", "gpu_type", "gpus", "priority", "start")]}
 
     start: Millis | None = None
     """Null: when it was reported to have started."""
@@ -118,15 +131,15 @@ UsageEvent = JobStarted | Heartbeat | Interval | JobFinished
 class CloudEvent(Request, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """A CloudEvent 1.0 in structured JSON. Attributes that say nothing here are passed over, as the standard wants."""
 
-    specversion: str
+    specversion: Annotated[str, Meta(extra_json_schema={"const": "1.0"})]
     id: EventId
     source: Annotated[str, Meta(min_length=1, max_length=255)]
     """Names the scheduler: ids are unique for each source."""
-    kind: str = field(name="type")
+    kind: Annotated[str, Meta(extra_json_schema={"pattern": _KIND_PATTERN})] = field(name="type")
     """A `type` of event, perhaps behind a prefix that ends in a dot: ``com.example.heartbeat``."""
     subject: Tenant
     """The tenant."""
-    time: str | None = None
+    time: Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None = None
     """RFC 3339."""
     data: dict[str, Any]
     """The event's fields without ``id``, ``tenant`` and ``type``."""

@@ -38,7 +38,7 @@ Answer = Accepted | Refusal | NothingDone
 
 _json = msgspec.json.Encoder().encode
 _msgpack = msgspec.msgpack.Encoder().encode
-_OPERATIONS: Final = Items(wire.MAX_OPERATIONS, "operations")
+OPERATIONS: Final = Items(wire.MAX_OPERATIONS, "operations")
 _OPERATION: Final = Item(wire.BatchOperation, "operation")
 _AT_ONCE: Final = 200
 
@@ -71,8 +71,8 @@ class Batches:
             raise invalid("query", "must be empty: a batch takes no parameters")
         content = await read_body(request, node.config.limits.batch_bytes)
         packed = is_msgpack(headers)
-        items = _OPERATIONS.decode(content, packed=packed)[0]
-        judged = [each async for each in in_turns(items, lambda item: _understood(item, packed))]
+        items = OPERATIONS.decode(content, packed=packed)[0]
+        judged = [each async for each in in_turns(items, lambda item: understood(item, packed))]
         await wait_for_clock(node, headers)
         results = await answered_all(node, [each for each in judged if not isinstance(each, Refused)])
         told = [result_of(each, node.name) if isinstance(each, Refused) else next(results) for each in judged]
@@ -116,7 +116,8 @@ async def in_turns(items: list[msgspec.Raw], understand: Callable[[msgspec.Raw],
             await asyncio.sleep(0)
 
 
-def _understood(item: msgspec.Raw, packed: bool) -> Understood | Refused:
+def understood(item: msgspec.Raw, packed: bool) -> Understood | Refused:
+    """What an item of a batch asks for, or why it makes no sense."""
     try:
         operation = _OPERATION.decode(item, packed=packed)
         write = WRITES[operation.operation]

@@ -34,6 +34,8 @@ def components(types: Iterable[type[Struct]], kinds: Iterable[ProblemKind]) -> d
         schema["description"] = told_by(described)
         if "properties" in schema:
             _describe_fields(described, schema["properties"])
+        if issubclass(described, wire.Request):
+            schema |= described.together
     schemas: dict[str, Schema] = {name: ecma(schema) for name, schema in found.items()}
     schemas["Problem"] = _any_problem(schemas["Problem"])
     return schemas | {problem_name(kind): _problem(kind) for kind in kinds}

@@ -45,7 +45,7 @@ from replication.filed import Filed
 _SPECVERSION: Final = "specversion"
 _VERSION: Final = "1.0"
 _CLOUDEVENTS: Final = (wire.CLOUDEVENTS_JSON, wire.CLOUDEVENTS_BATCH_JSON)
-_EVENTS: Final = Items(wire.MAX_EVENTS)
+EVENTS: Final = Items(wire.MAX_EVENTS)
 _EVENT: Final = Item(dict[str, Any], "event")
 _READABLE: Final = re.compile(r"^[!-9;-~][!-~]{0,199}\Z").match
 _ATTRIBUTES: Final = ("specversion", "id", "source", "type", "subject", "time")
@@ -105,10 +105,10 @@ class UsageEvents:
         content = await read_body(request, node.config.limits.batch_bytes)
         packed = is_msgpack(headers, _CLOUDEVENTS)
         attributes = _attributes(headers)
-        items, alone = _EVENTS.decode(content, packed=packed)
+        items, alone = EVENTS.decode(content, packed=packed)
         if attributes and not alone:
             raise invalid("body", "must be the data of one event, whose attributes are in the headers")
-        told = [each async for each in in_turns(items, lambda item: _event(item, attributes, packed))]
+        told = [each async for each in in_turns(items, lambda item: event_in(item, attributes, packed))]
         if alone and isinstance(told[0], BadEvent):
             raise told[0].refused
         await wait_for_clock(node, headers)
@@ -174,7 +174,8 @@ def _attributes(headers: Headers) -> dict[str, Any]:
     return {name: unquote(headers[f"ce-{name}"]) for name in _ATTRIBUTES if f"ce-{name}" in headers}
 
 
-def _event(item: msgspec.Raw, attributes: dict[str, Any], packed: bool) -> Event | BadEvent:
+def event_in(item: msgspec.Raw, attributes: dict[str, Any], packed: bool) -> Event | BadEvent:
+    """What an item tells, or why it makes no sense; `attributes` are those that stand in the headers."""
     said: dict[str, Any] = attributes
     try:
         said = _EVENT.decode(item, packed=packed)

@@ -76,6 +76,8 @@ class Summary:
     rare: dict[str, int]
     """Things that faults should lead to, and how often they happened."""
     requests: dict[Ending, int]
+    accepted: dict[str, int]
+    """Requests by the kind of their entry."""
     alarms: Counter[str]
     conflicts: Counter[str]
     entries: int
@@ -85,7 +87,7 @@ class Summary:
     @property
     def never(self) -> list[str]:
         """What should have happened and did not."""
-        return [what for what, count in {**self.faults, **self.rare}.items() if not count]
+        return [what for what, count in {**self.faults, **self.rare, **self.accepted}.items() if not count]
 
     @property
     def is_well(self) -> bool:
@@ -98,6 +100,7 @@ class Summary:
         told += _columns("faults", self.faults)
         told += _columns("what they led to", self.rare)
         told += _columns("requests", {ending.value: count for ending, count in self.requests.items()})
+        told += _columns("accepted", self.accepted)
         told += _columns("alarms", self.alarms)
         told += _columns("conflicts", self.conflicts)
         told.append(f"every region holds the same {self.entries:,} entries in {self.logs} logs" * (not self.findings))
@@ -175,12 +178,14 @@ async def soak(seconds: float, seed: int, root: Path, say: Say) -> Summary:
             "bits flipped": flipped,
             "asked again elsewhere": load.asked_elsewhere,
             "first reply given again": load.replayed,
+            "batches": load.batches,
             "never answered": load.endings()[Ending.UNKNOWN],
             "overspent": conflicts["overspend"],
             "accepted in two regions": conflicts["duplicate"],
             "clock-ahead alarms": alarms["clock-ahead"],
         },
         requests=load.endings(),
+        accepted=load.accepted(),
         alarms=alarms,
         conflicts=conflicts,
         entries=len(log.kept),

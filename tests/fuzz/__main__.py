@@ -20,7 +20,7 @@ from typing import Final
 
 from tests.fuzz.trees import mutate
 
-NAMES: Final = ("frames", "entries", "rows", "bodies", "snapshots", "texts", "config", "peers")
+NAMES: Final = ("frames", "entries", "rows", "bodies", "many", "snapshots", "texts", "config", "peers")
 PACKED: Final = {"frames": 0, "entries": 0, "rows": 1}
 """The targets that read msgpack, and how many bytes stand before it."""
 

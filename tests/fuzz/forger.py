@@ -8,7 +8,10 @@ import msgspec
 from ledger.claim import ClaimState, ClaimView
 from ledger.command import ReleaseHold, fingerprint
 from ledger.ids import ClaimId, JobId, Key, LotId, TenantId
+from ledger.lot import share_of
 from ledger.operation import (
+    Acknowledge,
+    Admission,
     Capture,
     Compensation,
     Content,
@@ -16,18 +19,24 @@ from ledger.operation import (
     Difference,
     Expire,
     Grant,
+    Heartbeat,
     Hold,
     Lapse,
+    Move,
+    OnOverspend,
+    Policy,
     Refund,
     Release,
     Renew,
     Revoke,
     Settle,
+    Transfer,
+    Usage,
 )
 from ledger.posting import Outcome
 from ledger.rules import Rules
 from replication.clock import MAX_HLC, MAX_SEQ, VectorClock, hlc_at
-from replication.codec import Bye, Entries, Frame, Have, Hello, Want
+from replication.codec import Ask, Bye, Entries, Frame, Have, Hello, Want
 from replication.entry import GENESIS, VERSION, Entry, Malformed, hash_of, open_sealed, seal
 from tests.fuzz.dice import Dice
 
@@ -38,6 +47,13 @@ SUMS: Final = (1, 60, 2**53, 2**60 - 1, 2**60)
 NUMBERS: Final = (0, 1, 2, 60, -1, 2**53, 2**60, 2**63 - 1, 2**63, 2**64 - 1, -(2**63))
 TIMES: Final = (0, 1, NOON - 5, NOON + 200, NOON + 10**7, 2**48 - 1)
 SEQS: Final = (1, 2, 3, 40, 5000, 2**53 - 1)
+REGIONS: Final = ("eu", "us", "ap", "zz")
+SPLITS: Final = ((("us", 1),), (("ap", 2), ("eu", 1), ("us", 3)), (("eu", 5), ("zz", 1)))
+"""How a grant is split into shares."""
+
+REPORTS: Final = ("overspend", "duplicate", "revoked", "lease", "overlap", "none_such")
+MADE: Final = tuple(f"~{number:024x}" for number in range(3))
+JOBS: Final = (JobId("job"), JobId("other"))
 
 
 class Forger:
@@ -70,7 +86,7 @@ class Forger:
     def frame(self, now: int) -> Frame:
         """Anything."""
         dice = self._dice
-        match dice.below(12):
+        match dice.below(13):
             case 0:
                 return self._have(now)
             case 1:
@@ -81,8 +97,20 @@ class Forger:
                 return msgspec.structs.replace(self.hello(), clock=self._clock(), hlc=self._hlc(now))
             case 2:
                 return self.hello()
+            case 12 if dice.rarely():
+                return self._wrong_hello()
+            case 12:
+                return Ask(dice.pick((*TENANTS, "spared")), dice.pick(AMOUNTS))
             case _:
                 return Entries(self._page(now), self._clock(), dice.pick((0, self._number, self._number, 7)))
+
+    def _wrong_hello(self) -> Hello:
+        """One that no node listens to."""
+        wrongs: tuple[tuple[str, object], ...] = (
+            ("rules", "1"), ("cluster", "other"), ("versions", (2, 9)), ("region", "zz"), ("replica", "us/h1"),
+        )  # fmt: skip
+        field, value = self._dice.pick(wrongs)
+        return msgspec.structs.replace(self.hello(), **{field: value})
 
     # -- clocks -----------------------------------------------------------------------------------------------------
 
@@ -152,8 +180,11 @@ class Forger:
         entry = Entry(
             VERSION, log, seq, min(hlc, MAX_HLC), delta, TenantId(dice.pick(TENANTS)), key,
             self._request() if key is not None or dice.rarely() else None,
-            content, self._postings(claim), dice.pick(tuple(Outcome)), self._result(), None, prev,
+            content, self._postings(claim), dice.pick(tuple(Outcome)), self._result(),
+            self._postings(None) if isinstance(content, Transfer) else None, prev,
         )  # fmt: skip
+        if isinstance(content, Acknowledge):
+            entry = msgspec.structs.replace(entry, postings={}, outcome=Outcome.POSTED)
         try:
             sealed = seal(entry)
             open_sealed(sealed)
@@ -170,7 +201,7 @@ class Forger:
         dice = self._dice
         claim, lot = ClaimId(f"c{dice.below(4)}"), LotId(dice.pick(("l0", "l1", "l2", "l3", "l-us", "l-ap")))
         amount, at = dice.pick(AMOUNTS), dice.pick(TIMES)
-        match dice.below(14):
+        match dice.below(22):
             case 0 | 1:
                 return Grant(lot, amount, dice.pick(TIMES), at, dice.pick((0, 1, -(2**31), 2**31 - 1)))
             case 2 | 3:
@@ -193,11 +224,42 @@ class Forger:
                 return Expire(lot)
             case 12:
                 return Settle()
-            case _:
+            case 13:
                 count = 1 + dice.below(3)
                 return Compensation(
                     tuple(Difference(self._log(), dice.pick(SEQS), self._postings(claim)) for _ in range(count))
                 )
+            case 14:
+                return Policy(dice.pick(tuple(OnOverspend)), dice.pick(tuple(Admission)), *self._limits())
+            case 15:
+                shares = tuple((region, part * dice.pick((1, 60))) for region, part in dice.pick(SPLITS))
+                return Grant(lot, sum(part for _, part in shares), dice.pick(TIMES), at, 0, shares)
+            case 16:
+                return Move(self._share(lot), dice.pick(REGIONS), amount)
+            case 17:
+                name, to = dice.pick(MADE), TenantId(dice.pick(TENANTS))
+                return Transfer(name, to, amount, dice.pick(TIMES), at, dice.below(3))
+            case 18:
+                return Heartbeat(dice.pick(JOBS), self._reservation(claim), at, dice.pick(TIMES), bool(dice.below(2)))
+            case 19 | 20:
+                start = dice.pick(TIMES)
+                return Usage(dice.pick(JOBS), self._reservation(claim), start, at, amount - 1, bool(dice.below(2)))
+            case _:
+                note = dice.pick((None, "seen"))
+                return Acknowledge(
+                    self._log(), dice.pick(SEQS), dice.pick(REPORTS), dice.pick(("ann", "bob b")), note, dice.rarely()
+                )
+
+    def _limits(self) -> tuple[int | None, int | None]:
+        limits = (None, 0, 60, 2**53 - 1)
+        return self._dice.pick(limits), self._dice.pick(limits)
+
+    def _share(self, lot: LotId) -> LotId:
+        """The lot, or a region's share of it."""
+        return share_of(lot, self._dice.pick(REGIONS)) if self._dice.below(4) else lot
+
+    def _reservation(self, claim: ClaimId) -> ClaimId | None:
+        return claim if self._dice.below(2) else None
 
     def _postings(self, claim: ClaimId | None) -> dict[str, int]:
         """Postings that balance, of any size."""

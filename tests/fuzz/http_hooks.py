@@ -1,38 +1,42 @@
 """What schemathesis has to be told to try the node's interface in earnest, loaded as ``SCHEMATHESIS_HOOKS``.
 
-Left to itself it would only ever ask unknown tenants for credit that they do not have: half of its valid requests are
-led to a tenant that `seed` has given credit, with amounts that fit. And some rules are about meaning, so that no
-schema can hold them: a valid request may be refused for those, and for nothing else.
+Left to itself it would only ever ask unknown tenants for credit that they do not have: most of its valid requests are
+led to a tenant that `seed` has given credit, with amounts and times that fit (`tests.fuzz.http_steering`). And some
+rules are about meaning, so that no schema can hold them: a valid request may be refused for those, and for nothing
+else. Of a request of many each item is judged by itself (`tests.fuzz.http_many`).
+
+What became of the valid requests is counted, and written to `ANSWERS` in the working directory at the end.
 """
 
+import atexit
 import re
-from itertools import count
+from collections import Counter
+from pathlib import Path
 from typing import Any, Final
-from zlib import crc32
 
 import msgpack
 import msgspec
 import schemathesis
 from hypothesis import strategies as st
 from schemathesis import Case, CheckContext, DeserializationContext, HookContext, Response, SerializationContext
+from schemathesis.specs.openapi.checks import negative_data_rejection
 
-from creditmesh import AsyncClient, wire
+from creditmesh import wire
 from creditmesh.wire import MAX_TIME_MS, PROBLEM_JSON, TYPE_PREFIX, ProblemKind
+from node.api.description import EVENT_STREAM
 from node.api.problems import FIELDS
 from node.api.requests import JSON, MSGPACK
 from replication.clock import encode_token
+from tests.fuzz.http_many import BATCH, EVENTS, Judge
+from tests.fuzz.http_steering import REGION, Steering
 
-TENANT: Final = "acme"
-NAMES: Final = ("0", "one", "two")
-"""Lots and reservations of the tenant; the first is what schemathesis draws when it draws the least."""
-
-FAR_FUTURE_MS: Final = 4_000_000_000_000
-SOON_MS: Final = 1_700_000_000_000
+ANSWERS: Final = "answers.json"
 
 RULES_OF_MEANING: Final = re.compile(
-    r"must be (?:before expires_at|before to|after starts_at|in the future|at least 1 unless the capture is final)"
+    r"must be (?:before expires_at|before to|after starts_at|in the future|another tenant)"
     r"|lies \d+ ms in the (?:future|past); at most \d+ are taken"
-    r"|would bring (?:what the tenant was given|the tenant's usage) above \d+"
+    r"|would bring what the tenant (?:was given|has transferred) above \d+"
+    r"|would bring the tenant's usage above \d+"
     r"|must not exceed what the claim has used and not been refunded, \d+"
     r"|must be left out: a statement in CSV comes whole"
     r"|would be one open lot more than the \d+ that a tenant may have"
@@ -42,17 +46,23 @@ RULES_OF_MEANING: Final = re.compile(
     r"|must not lie behind the time of the snapshot, \d+"
     r"|is the same job of the same tenant as jobs\[\d+\]"
     r"|would be one more than the \d+ that a node keeps"
+    # Of tenants under escrow, and of those that are not.
+    r"|are of use only for a tenant under escrow"
+    r"|must be of regions of this cluster: [a-z, -]+"
+    r"|must not all be 0"
+    r"|revoke contradicts admission escrow: there regions cannot overspend each other"
+    # What has no price, and what costs nothing.
+    r"|must be one that has a (?:price|multiplier): .*"
+    r"|costs nothing: there is nothing to reserve"
+    # Of events, and of what stands inside a batch or a CloudEvent.
+    r"|must (?:be after|not be before) start"
+    r"|is required: no report says when the job started, as far as this region knows"
+    r"|lies before the tenant had anything: before its first grant, and before any lot of it starts"
+    r"|is (?:of no use|required) to [a-z]+"
+    r"|must be 0: a batch waits for nobody",
+    re.DOTALL,
 )
 _TAKEN: Final = frozenset((200, 201, 402, 404, 409, 422, 503))
-
-
-async def seed(client: AsyncClient) -> None:
-    """Give the tenants something to spend, and reservations to their names."""
-    for tenant in (TENANT, NAMES[0]):
-        for name in NAMES:
-            await client.grant(tenant, amount=1_000_000, expires_at=FAR_FUTURE_MS, lot=name)
-            await client.reserve(tenant, amount=1000, lease_ms=wire.MAX_LEASE_MS, reservation=name)
-        await client.debit(tenant, amount=500, debit="work")
 
 
 # -- what is sent ------------------------------------------------------------------------------------------------
@@ -79,48 +89,64 @@ def _from_msgpack(_: DeserializationContext, response: Response) -> Any:
     return msgpack.unpackb(response.content)
 
 
+_steering = Steering()
+
+
+def _is_valid(case: Case[Any]) -> bool:
+    return case.meta is not None and case.meta.generation.mode.is_positive
+
+
 @schemathesis.hook
 def map_case(_: HookContext, case: Case[Any]) -> Case[Any]:
-    """Lead some of the valid requests to where there is something to find."""
-    if case.meta is None or not case.meta.generation.mode.is_positive:
-        return case
-    if isinstance(case.body, dict):
-        # JSON Schema takes 60.0 for an integer, and no client writes it so.
-        case.body = {name: int(value) if isinstance(value, float) else value for name, value in case.body.items()}
-    chance = crc32(repr((case.path_parameters, case.query, case.body)).encode())
-    if chance % 2 and case.path_parameters:
-        steered = {"tenant": TENANT, "lot": NAMES[chance % 3], "reservation": NAMES[chance % 3]}
-        case.path_parameters.update({name: steered[name] for name in case.path_parameters.keys() & steered.keys()})
-        if isinstance(case.body, dict) and chance % 5:
-            _make_fit(case.body, chance)
+    """Lead most of the valid requests to where there is something to find."""
+    if _is_valid(case):
+        if isinstance(case.body, dict | list):
+            case.body = _integral(case.body)
+        _steering.steer(case.path, case.path_parameters or {}, case.query or {}, case.body)
     return case
+
+
+def _integral(value: Any) -> Any:
+    """A value as clients write it: JSON Schema takes 60.0 for an integer, and no client writes it so."""
+    match value:
+        case float() if value.is_integer():
+            return int(value)
+        case dict():
+            return {name: _integral(part) for name, part in value.items()}
+        case list():
+            return [_integral(part) for part in value]
+        case _:
+            return value
 
 
 @schemathesis.hook
 def before_call(_: HookContext, case: Case[Any], __: dict[str, Any]) -> None:
     """Ask for msgpack now and then; and under a new key nearly always, for the least of keys would soon be used up."""
-    if case.meta is None or not case.meta.generation.mode.is_positive:
+    if not _is_valid(case):
         return
-    number = next(_numbers)
+    number = next(_steering.numbers)
     if number % 3 == 0:
         case.headers["Accept"] = MSGPACK if number % 2 else JSON
     if number % 10 and wire.IDEMPOTENCY_KEY in case.headers:
         case.headers[wire.IDEMPOTENCY_KEY] = f"key-{number}"
+    if wire.LAST_EVENT_ID in case.headers:
+        # Whatever is called an ID schemathesis takes for a number.
+        case.headers[wire.LAST_EVENT_ID] = f"{REGION}/b1:{number}"
 
 
-_numbers = count()
+@schemathesis.hook
+def after_call(_: HookContext, case: Case[Any], response: Response) -> None:
+    """Count the answers to valid requests."""
+    if _is_valid(case):
+        _answers.setdefault(f"{case.method} {case.path}", Counter())[response.status_code] += 1
 
 
-def _make_fit(body: dict[str, Any], chance: int) -> None:
-    if isinstance(body.get("amount"), int):
-        body["amount"] = body["amount"] % 50 + 1
-    if "expires_at" in body:
-        body["expires_at"] = FAR_FUTURE_MS + chance
-    for name in ("starts_at", "at"):
-        if isinstance(body.get(name), int):
-            body[name] %= SOON_MS
-    if "claim" in body:
-        body["claim"] = "work"
+_answers: Final[dict[str, Counter[int]]] = {}
+
+
+@atexit.register
+def _tell_answers() -> None:
+    Path(ANSWERS).write_bytes(msgspec.json.encode(_answers))
 
 
 # -- what has to hold of the answer ------------------------------------------------------------------------------
@@ -129,12 +155,59 @@ def _make_fit(body: dict[str, Any], chance: int) -> None:
 @schemathesis.check
 def valid_requests_are_refused_only_for_what_they_mean(_: CheckContext, response: Response, case: Case[Any]) -> None:
     """A request that keeps to the document is carried out, or refused by a rule that no schema can hold."""
-    if case.meta is None or not case.meta.generation.mode.is_positive or response.status_code in _TAKEN:
+    if not _is_valid(case) or response.status_code in _TAKEN:
         return
     assert response.status_code == 400, f"{response.status_code} for a valid request"
+    if case.path == EVENTS and not _judge_of(case).is_right(EVENTS, _sent(response)):
+        return
     if response.content:
-        problem = msgspec.json.decode(response.content)
-        assert RULES_OF_MEANING.fullmatch(problem["rule"]), problem
+        _check_rule(msgspec.json.decode(response.content))
+
+
+def _check_rule(problem: dict[str, Any]) -> None:
+    assert RULES_OF_MEANING.fullmatch(problem["rule"]), problem
+
+
+@schemathesis.check
+def of_many_those_are_refused_that_are_wrong(context: CheckContext, response: Response, case: Case[Any]) -> None:
+    """An item that does not keep to the document is refused, by itself; one that does, only for what it means.
+
+    So a request of many that is wrong may be answered with 200: if what is wrong are its items.
+    """
+    if case.path not in (BATCH, EVENTS) or response.status_code != 200:
+        return
+    right = _judge_of(case).which_are_right(case.path, _sent(response))
+    if right is None or all(right):
+        negative_data_rejection(context, response, case)
+    results = _content(response)["results"]
+    if right is None:
+        return
+    assert len(results) == len(right)
+    for is_right, result in zip(right, results, strict=True):
+        problem = result.get("problem")
+        if not is_right:
+            assert problem is not None, f"accepted, but wrong: {result}"
+        elif problem is not None and problem["status"] not in _TAKEN:
+            _check_rule(problem)
+
+
+_judges: Final[dict[str, Judge]] = {}
+
+
+def _judge_of(case: Case[Any]) -> Judge:
+    served = case.operation.schema
+    return _judges.setdefault(str(served.location), Judge(served.raw_schema))
+
+
+def _sent(response: Response) -> Any:
+    request = response.request
+    packed = MSGPACK in str(request.headers["Content-Type"])
+    return (msgspec.msgpack if packed else msgspec.json).decode(request.body or b"null")
+
+
+def _content(response: Response) -> Any:
+    packed = response.headers["content-type"] == [MSGPACK]
+    return (msgspec.msgpack if packed else msgspec.json).decode(response.content)
 
 
 @schemathesis.check
@@ -149,12 +222,27 @@ def problems_say_what_their_kind_has_to_say(_: CheckContext, response: Response,
     own = problem.keys() - {"type", "title", "status", "detail", "region"}
     fields = FIELDS[kind]
     assert fields.always.keys() <= own <= fields.always.keys() | fields.perhaps.keys(), problem
-    assert problem["region"] == "us-east"
+    assert problem["region"] == REGION
     assert all(0 <= problem.get(name, 0) <= MAX_TIME_MS for name in ("next_start",))
 
 
 @schemathesis.check
 def reads_say_as_of_when(_: CheckContext, response: Response, case: Case[Any]) -> None:
-    """A read that tells of credit tells how to see no less elsewhere."""
-    if response.status_code == 200 and case.path.startswith("/v1/") and case.method in ("GET", "HEAD"):
+    """A read that tells of credit tells how to see no less elsewhere; but for a stream, which goes on."""
+    if response.status_code != 200 or not case.path.startswith("/v1/") or case.method not in ("GET", "HEAD"):
+        return
+    if response.headers["content-type"] != [EVENT_STREAM]:
         assert wire.CREDIT_CLOCK.lower() in response.headers
+
+
+@schemathesis.check
+def events_of_a_stream_are_what_they_say(_: CheckContext, response: Response, case: Case[Any]) -> None:
+    """The data of every event is one of the events that the document tells of, under its name."""
+    if case.method != "GET" or response.headers.get("content-type") != [EVENT_STREAM]:
+        return
+    for event in response.content.decode().split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in event.splitlines() if ": " in line)
+        if "data" in fields:
+            told = msgspec.json.decode(fields["data"], type=wire.ConflictEvent)
+            assert told.event.value == fields["event"]
+            assert told.region == REGION

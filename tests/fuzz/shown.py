@@ -4,9 +4,10 @@ from contextlib import suppress
 
 import msgspec
 
+from creditmesh import wire
 from ledger.account import Account
 from ledger.amount import MAX_TIME_MS
-from ledger.command import Command
+from ledger.command import Command, ReportHeartbeat, ReportUsage
 from ledger.ids import Position, TenantId
 from ledger.rules import Rules
 from ledger.statement import Statement
@@ -16,12 +17,14 @@ from node.api.replies import OtherEntry
 from node.api.writes import WRITES
 from node.audit import canonical_books
 from node.history import History
+from node.reconcile import Reconciliation, reconcile, standing
 from node.region import Accepted, Region
 from replication.clock import MAX_HLC
 from replication.entry import hash_of, open_sealed, seal
 
 END = Position(MAX_HLC + 1, "", "", 0)
 _MOST_ENTRIES = 10_000
+_MOST_POLICIES = 100
 _forms = (msgspec.json.Encoder().encode, msgspec.msgpack.Encoder().encode)
 
 
@@ -38,7 +41,9 @@ def show_everything(
     _show(replies.all_lots(book.account))
     _show(replies.debt_of(tenant, book.account))
     for claim in list(book.account.claims.values()):
-        _show(replies.reservation_fields(tenant, claim))
+        if claim.is_reservation:
+            _show(replies.reservation_fields(tenant, claim))
+    _show([replies.policy_change(filed, policy) for filed, policy in book.policies(_MOST_POLICIES)])
     folded = Account(Rules())
     for filed in book.entries(BEGINNING, _MOST_ENTRIES):
         sealed = seal(filed.entry)
@@ -51,6 +56,22 @@ def show_everything(
     for report in region.conflicts.reports(tenant, END, now):
         _show(replies.conflict(report))
         assert region.conflicts.report(report.id, now) == report
+
+
+def show_acknowledgement(answer: Accepted, conflict: str, region: str) -> None:
+    """Answer to the acknowledgement of a conflict."""
+    with suppress(OtherEntry):
+        _show(replies.acknowledge_reply(answer.filed, conflict, region))
+
+
+def show_findings(region: Region, now: int) -> None:
+    """Ask what does not add up, of all tenants; what is found stands when it is looked at again."""
+    result = Reconciliation(limit=_MOST_ENTRIES)
+    for _ in reconcile(region, now, result):
+        pass
+    for finding in result.found:
+        _show(replies.finding(finding))
+        assert standing(region, finding, now) is not None, "a finding that is gone at once"
 
 
 def _show_history(history: History, now: int) -> None:
@@ -74,16 +95,9 @@ def _show_history(history: History, now: int) -> None:
 
 def _reply_to(command: Command, answer: Accepted, region: str) -> object:
     """What the route of this kind of command would answer."""
-    kind = command.__struct_config__.tag
-    routes = {
-        "reserve": "reservations",
-        "capture": "capture",
-        "release": "release",
-        "debit": "debits",
-        "grant": "grants",
-    }
-    (write,) = (write for write in WRITES.values() if write.path.rsplit("/", 1)[-1] == routes[str(kind)])
-    return write.reply(answer.filed, region)
+    if isinstance(command, ReportHeartbeat | ReportUsage):
+        return replies.event_result(answer.filed, "event", replayed=answer.replayed)
+    return WRITES[wire.BatchKind(str(command.__struct_config__.tag))].reply(answer.filed, region)
 
 
 def _show(reply: object) -> None:

@@ -10,15 +10,33 @@ contents, clocks and promises and questions about logs that nobody has. Whatever
     honest regions that hold the same entries show the same digest
 """
 
-from itertools import count
+from itertools import count, islice
 from typing import Final
 
 from msgspec import Struct
 
-from ledger.command import CaptureUsage, Command, DebitUsage, GrantCredit, OnShortage, ReleaseHold, Reserve
+from ledger.command import (
+    AcknowledgeConflict,
+    CaptureUsage,
+    Command,
+    DebitUsage,
+    GrantCredit,
+    OnShortage,
+    RefundUsage,
+    ReleaseHold,
+    RenewLease,
+    ReportHeartbeat,
+    ReportUsage,
+    Reserve,
+    RevokeLot,
+    SetPolicy,
+    TransferCredit,
+)
 from ledger.ids import ClaimId, Key, LotId, TenantId
+from ledger.operation import Admission, OnOverspend
 from ledger.refusal import Limits, Terms
 from ledger.timeline import BEGINNING
+from node.acknowledging import acknowledge
 from node.alarms import AlarmKind
 from node.links import Links
 from node.region import Accepted, Region
@@ -28,8 +46,8 @@ from replication.clock import MAX_REPLICAS
 from replication.codec import Frame, decode, encode
 from replication.gossip import Close, Session
 from tests.fuzz.dice import Dice
-from tests.fuzz.forger import NOON, Forger
-from tests.fuzz.shown import show_everything
+from tests.fuzz.forger import JOBS, NOON, Forger
+from tests.fuzz.shown import END, show_acknowledgement, show_everything, show_findings
 
 HONEST: Final = ("ap", "us")
 REGIONS: Final = ("ap", "eu", "us")
@@ -97,6 +115,20 @@ class Siege:
         self.land(node)
         if isinstance(answer, Accepted):
             show_everything(node.region, tenant, self.now, command, answer)
+
+    def acknowledge(self, name: str, dice: Dice) -> None:
+        """An operator says of a conflict that it was seen to."""
+        node = self.honest[name]
+        reports = list(islice(node.region.reports(SHARED, END, self.now), 8))
+        if not reports:
+            return
+        conflict = dice.pick(reports).id
+        said = AcknowledgeConflict(conflict, "ann", "seen" if dice.below(2) else None)
+        answer = acknowledge(node.region, said, Key(f"k{dice.below(4)}"), self.now)
+        self.land(node)
+        if isinstance(answer, Accepted):
+            show_acknowledgement(answer, conflict, name)
+            show_everything(node.region, SHARED, self.now)
 
     def land(self, node: Honest) -> None:
         """Everything that a node has decided becomes durable, and is told."""
@@ -217,6 +249,7 @@ class Siege:
         for node in self.honest.values():
             for tenant in list(node.region.books.tenants()):
                 show_everything(node.region, tenant, self.now)
+            show_findings(node.region, self.now)
         ap, us = self.honest.values()
         # Who has seen a log fork goes on without the rest of it; who has not waits for it, and so for the other.
         if not self._forked and not self._differ(ap, us):
@@ -237,6 +270,18 @@ COMMANDS: Final = (
     lambda dice: ReleaseHold(ClaimId(f"c{dice.below(4)}")),
     lambda dice: DebitUsage(dice.below(60) + 1, on_shortage=OnShortage.DEBT),
     lambda dice: GrantCredit(dice.below(200) + 1, NOON + 500 + dice.below(9) * 1000, lot=LotId(f"l{dice.below(4)}")),
+    lambda dice: RenewLease(ClaimId(f"c{dice.below(4)}"), 5_000),
+    lambda dice: RefundUsage(ClaimId(f"c{dice.below(4)}"), dice.below(20) + 1),
+    lambda dice: RevokeLot(LotId(f"l{dice.below(4)}")),
+    lambda dice: TransferCredit(dice.pick((SHARED, SPARED)), dice.below(60) + 1),
+    lambda dice: SetPolicy(
+        dice.pick(tuple(OnOverspend)), dice.pick(tuple(Admission)), dice.pick((None, 100)), dice.pick((None, 20))
+    ),
+    lambda dice: Reserve(dice.below(60) + 1, 5_000, ClaimId(f"c{dice.below(4)}"), dice.pick(JOBS)),
+    lambda dice: ReportHeartbeat(dice.pick(JOBS), started=dice.rarely()),
+    lambda dice: ReportUsage(
+        dice.pick(JOBS), NOON + dice.below(500), NOON - dice.below(500), dice.below(60), None, bool(dice.below(2))
+    ),
 )
 """What the clients of honest regions ask, under names that eu uses too."""
 
@@ -252,7 +297,7 @@ def besiege(data: bytes) -> None:
         if dice.is_empty:
             break
         name = dice.pick(HONEST)
-        match dice.below(8):
+        match dice.below(9):
             case 0:
                 tenant = dice.pick((SHARED, SPARED))
                 key = f"k{dice.below(6)}" if dice.rarely() else None
@@ -265,6 +310,8 @@ def besiege(data: bytes) -> None:
                 siege.leave(name)
             case 2:
                 siege.now += dice.pick((1, 30, 2_500, 30_000))
+            case 8:
+                siege.acknowledge(name, dice)
             case _:
                 siege.hear(name, forger.frame(siege.now))
         siege.check_bounds()

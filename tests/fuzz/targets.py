@@ -7,12 +7,14 @@ finding. What it takes must come back from its encoder as it was.
     entries   what stands in a log, behind its hash; what is taken must be fit for the audit trail
     rows      what stands in the store's tables: one byte for the table, then the value
     bodies    of requests: one byte for the route and the form, then the body
+    many      operations and usage events in one body: one byte for the route and the form, then the body
     snapshots of schedulers: one byte for the form, then the body
     texts     what stands in headers, paths and query strings, a line for each
     config    cluster.toml
     peers     a hostile peer against real regions (see `tests.fuzz.siege`)
 """
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -29,9 +31,10 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from conflict.report import loser_in
 from creditmesh import wire
 from creditmesh.wire import MAX_TIME_MS
-from ledger.command import fingerprint
-from ledger.ids import Position
+from ledger.command import Command, fingerprint
+from ledger.ids import KEY_PATTERN, Key, Position
 from node.api import replies
+from node.api.batch import OPERATIONS, Understood, understood
 from node.api.problems import Refused, problem_response
 from node.api.reconciling import by_tenant
 from node.api.requests import (
@@ -40,16 +43,20 @@ from node.api.requests import (
     clock_token,
     idempotency_key,
     is_msgpack,
+    line_in,
+    line_token,
     place_in,
     place_token,
     wants_msgpack,
 )
 from node.api.router import Router
+from node.api.usage_events import EVENTS, BadEvent, Event, event_in
 from node.api.writes import WRITES
 from node.config import ConfigError, load
 from node.snapshots import Snapshots
 from node.store import rows
 from node.store.errors import DamagedRow
+from node.store.journal import checked_runs
 from node.store.kv import MemoryDisk, Overlay, Table
 from replication.clock import TokenError, decode_token, encode_token
 from replication.codec import FrameError, decode, encode, with_checksum
@@ -104,29 +111,86 @@ ROWS: Final[tuple[tuple[Table, Callable[[bytes], Any]], ...]] = (
     (Table.UNSETTLED, rows.decode_place),
     (Table.META, rows.decode_number),
     (Table.META, rows.decode_low),
+    (Table.RUNNING, rows.decode_job),
+    (Table.POLICIES, rows.decode_policy),
+    (Table.META, rows.decode_rules),
+    (Table.META, rows.decode_counts),
 )
 
 
 def stored_rows(data: bytes) -> None:
     """Refused as damaged, or a row."""
-    table, decode_row = ROWS[data[0] % len(ROWS)] if data else ROWS[0]
+    if not data:
+        return
+    number = data[0] % (len(ROWS) + 1)
+    if number == len(ROWS):
+        with suppress(ValueError, TypeError):
+            checked_runs(data[1:])
+        return
     with suppress(DamagedRow):
-        rows.read(decode_row, table, b"acme\0", data[1:])
+        read_row(number, data[1:])
+
+
+def read_row(number: int, value: bytes) -> Any:
+    """What a row of a kind says."""
+    table, decode_row = ROWS[number]
+    return rows.read(decode_row, table, b"acme\0", value)
+
+
+OTHER_BODIES: Final[tuple[type[wire.Request], ...]] = (
+    wire.QuoteRequest, wire.AcknowledgeRequest, wire.ApplyRequest, wire.LinkRequest, wire.ClockRequest,
+)  # fmt: skip
+"""Those of requests that are no operation."""
 
 
 def bodies(data: bytes) -> None:
     """Refused with a problem that can be told, or a command."""
     if not data:
         return
-    write = list(WRITES.values())[(data[0] >> 1) % len(WRITES)]
+    number = (data[0] >> 1) % (len(WRITES) + len(OTHER_BODIES))
+    write = list(WRITES.values())[number] if number < len(WRITES) else None
+    kind = OTHER_BODIES[number - len(WRITES)] if write is None else write.request
     packed, content = bool(data[0] & 1), data[1:]
     try:
-        request = Body(write.request).decode(content, packed)
+        request = Body(kind).decode(content, packed)
     except Refused as refused:
         _told(refused)
     else:
-        assert Body(write.request).decode(_msgpack(request) if packed else _json(request), packed) == request
-        fingerprint(write.command(request, ("acme", "l1")))
+        assert Body(kind).decode(_msgpack(request) if packed else _json(request), packed) == request
+        if write is not None:
+            fingerprint(write.command(request, ("acme", "l1")))
+
+
+ATTRIBUTES: Final = {"specversion": "1.0", "id": "e-1", "source": "s", "type": "a.heartbeat", "subject": "acme"}
+"""Of a CloudEvent whose body is its data."""
+
+
+def many(data: bytes) -> None:
+    """Refused as a whole with a problem that can be told, or each by itself: so, or a command under a key."""
+    if not data:
+        return
+    packed, in_batch, content = bool(data[0] & 1), bool(data[0] & 2), data[1:]
+    try:
+        items, _ = (OPERATIONS if in_batch else EVENTS).decode(content, packed=packed)
+    except Refused as refused:
+        _told(refused)
+        return
+    attributes = ATTRIBUTES if data[0] & 4 else {}
+    for item in items[:100]:
+        match understood(item, packed) if in_batch else event_in(item, attributes, packed):
+            case Refused() as wrong:
+                _told(wrong)
+            case BadEvent(_, wrong):
+                _told(wrong)
+            case Understood() as operation:
+                _asked(operation.command, operation.key)
+            case Event() as event:
+                _asked(event.command, event.key)
+
+
+def _asked(command: Command, key: Key) -> None:
+    fingerprint(command)
+    assert re.match(KEY_PATTERN, key)
 
 
 def snapshots(data: bytes) -> None:
@@ -152,7 +216,8 @@ def snapshots(data: bytes) -> None:
 
 QUERIES: Final[tuple[type[wire.Request], ...]] = (
     wire.ConflictsQuery, wire.ReservationsQuery, wire.EntriesQuery, wire.ExportQuery, wire.ClusterQuery,
-    wire.ReconciliationQuery,
+    wire.ReconciliationQuery, wire.ConflictStreamQuery, wire.BalanceQuery, wire.StatementQuery, wire.ExpiringQuery,
+    wire.ForecastQuery,
 )  # fmt: skip
 
 
@@ -161,7 +226,7 @@ def texts(data: bytes) -> None:
     for line in data.split(b"\n")[:20]:
         # As aiohttp hands it on.
         text = line.decode("utf-8", "surrogateescape")
-        for read in (_key, _media, _clock, _place, _token, _path, *(Query(kind).decode for kind in QUERIES)):
+        for read in (_key, _media, _clock, _place, _line, _token, _path, *(Query(kind).decode for kind in QUERIES)):
             try:
                 read(text)
             except Refused as refused:
@@ -186,6 +251,11 @@ def _clock(text: str) -> None:
 def _place(text: str) -> None:
     place = place_in(text, Position(0, "", "", 0))
     assert place_in(place_token(place), Position(0, "", "", 0)) == place
+
+
+def _line(text: str) -> None:
+    line = line_in(text)
+    assert line_in(line_token(line)) == line
 
 
 def _token(text: str) -> None:
@@ -248,6 +318,7 @@ TARGETS: Final[dict[str, Target]] = {
     "entries": entries,
     "rows": stored_rows,
     "bodies": bodies,
+    "many": many,
     "snapshots": snapshots,
     "texts": texts,
     "config": config,

@@ -12,6 +12,7 @@ RUNS = {
     "entries": 6_000,
     "rows": 10_000,
     "bodies": 20_000,
+    "many": 10_000,
     "snapshots": 5_000,
     "texts": 1_000,
     "config": 300,

@@ -9,6 +9,8 @@ from playwright.async_api import Page, async_playwright, expect
 from creditmesh.testing import LocalCluster
 from tests.integration.test_acknowledging import FAR_FUTURE_MS, overspent
 
+pytestmark = pytest.mark.browser
+
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 HOSTILE = "<img src=x onerror=alert(1)>"
 REFUSED = "Failed to load resource"

@@ -59,9 +59,9 @@ async def test_writes_must_have_a_key_but_for_those_that_bring_their_own_and_rea
     for path, of_path in told["paths"].items():
         for method, operation in of_path.items():
             keys = [each for each in operation["parameters"] if each["name"] == wire.IDEMPOTENCY_KEY]
-            is_read = path.endswith(("/quotes", "/apply"))
-            of_tenant_or_conflict = path.startswith(("/v1/tenants/", "/v1/conflicts/"))
-            is_write = method in ("post", "put") and of_tenant_or_conflict and not is_read
+            brings_its_own = path.endswith(("/quotes", "/apply"))
+            is_write = (path.startswith("/v1/tenants/") and not brings_its_own) or path.endswith("/ack")
+            is_write = is_write and method in ("post", "put")
             assert [key["required"] for key in keys] == ([True] if is_write else []), path
 
 
@@ -73,6 +73,28 @@ async def test_fields_are_told_with_their_docstrings(told: dict[str, Any]) -> No
 
 async def test_patterns_are_in_the_dialect_of_json_schema(told: dict[str, Any]) -> None:
     assert r"\\Z" not in msgspec.json.encode(told).decode()
+
+
+async def test_what_fields_have_to_be_together_is_told_with_them(told: dict[str, Any]) -> None:
+    schemas = told["components"]["schemas"]
+    by_amount, by_estimate = schemas["ReserveRequest"]["anyOf"]
+    assert by_amount["required"] == ["amount"]
+    assert by_amount["properties"] == {"amount": {"type": "integer"}, "estimate": {"type": "null"}}
+    assert by_estimate["required"] == ["estimate"]
+    assert schemas["QuoteRequest"]["anyOf"] == [by_amount, by_estimate]
+    assert "anyOf" not in schemas["RenewRequest"]
+
+
+@pytest.mark.parametrize("kind", ["heartbeat", "com.example.usage", ".job_started", "a..job_finished", "\n.usage"])
+async def test_the_pattern_told_for_kinds_of_event_takes_what_the_node_takes(kind: str, told: dict[str, Any]) -> None:
+    assert re.search(told["components"]["schemas"]["CloudEvent"]["properties"]["type"]["pattern"], kind)
+
+
+@pytest.mark.parametrize("kind", ["", "heartbeats", "my-usage", "usage.", "com.example.other"])
+async def test_the_pattern_told_for_kinds_of_event_refuses_what_the_node_refuses(
+    kind: str, told: dict[str, Any]
+) -> None:
+    assert not re.search(told["components"]["schemas"]["CloudEvent"]["properties"]["type"]["pattern"], kind)
 
 
 @pytest.mark.parametrize("key", ["k", "!", "a" * 255, '"quoted"', r'"a\"b"', '"!"'])
