@@ -119,7 +119,7 @@ class Siege:
     def acknowledge(self, name: str, dice: Dice) -> None:
         """An operator says of a conflict that it was seen to."""
         node = self.honest[name]
-        reports = list(islice(node.region.reports(SHARED, END, self.now), 8))
+        reports = list(islice(node.region.conflicts.reports(SHARED, END, self.now), 8))
         if not reports:
             return
         conflict = dice.pick(reports).id
