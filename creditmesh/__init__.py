@@ -15,6 +15,7 @@ from creditmesh.errors import (
     NotFound,
     ProtocolError,
     ReservationEnded,
+    StartUnknown,
     Unavailable,
 )
 from creditmesh.following import Following
@@ -40,6 +41,7 @@ __all__ = [
     "ProtocolError",
     "ReservationEnded",
     "Retry",
+    "StartUnknown",
     "Unavailable",
     "wire",
 ]
