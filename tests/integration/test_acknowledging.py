@@ -67,7 +67,7 @@ async def test_a_second_region_says_so_too_and_all_keep_both(cluster: LocalClust
         assert [said.by for said in both] == ["ann", "bob"]
         assert (await client.audit()).ok
     with pytest.raises(NotFound):
-        await us.acknowledge(report.id.replace("overspend", "lease"), by="ann")
+        await us.acknowledge(report.id.replace("overspend", "lunch"), by="ann")
 
 
 async def test_a_watch_goes_on_over_a_restart_of_its_node_and_ends_when_it_is_told_to(cluster: LocalCluster) -> None:

@@ -292,8 +292,9 @@ $("more").addEventListener("click", () => {
 
 const readReport = oneAtATime($("report-trouble"), async () => {
   if (shownReport === null) return;
-  const { conflict } = await ask(`v1/conflicts/${encodeURIComponent(shownReport)}`);
-  if (conflict.id === shownReport) showReport(conflict);
+  const asked = shownReport;
+  const { conflict } = await ask(`v1/conflicts/${encodeURIComponent(asked)}`);
+  if (asked === shownReport) showReport(conflict);
 });
 
 function openReport(id) {
@@ -308,6 +309,7 @@ function openReport(id) {
 }
 
 function showReport(conflict) {
+  say($("report-title"), conflict.id); // what became known since may have given it another
   $("report-body").hidden = false;
   facts($("report-facts"), {
     tenant: conflict.tenant,
