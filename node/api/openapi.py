@@ -130,10 +130,16 @@ def _operation(route: Route, routes: list[Route]) -> Schema:
     if about.body is not None:
         schemas = msgspec.json.schema_components(_bodies(about))[1]
         operation["requestBody"] = {
-            "required": all(schemas[kind.__name__]["required"] for kind in _bodies(about)),
+            "required": all(_must_say_something(kind, schemas[kind.__name__]) for kind in _bodies(about)),
             "content": {media: {"schema": _body_schema(about.body)} for media in about.body_media or about.media},
         }
     return operation
+
+
+def _must_say_something(kind: type[wire.Request], schema: Schema) -> bool:
+    """Whether no body of this type is empty."""
+    forms = kind.together.get("anyOf", ())
+    return bool(schema["required"]) or (bool(forms) and all(form["required"] for form in forms))
 
 
 def _bodies(about: Description) -> tuple[type[wire.Request], ...]:

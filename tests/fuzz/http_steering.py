@@ -113,6 +113,9 @@ class Steering:
             ids["tenant"] = _tenant_for(path, body, number)
         if "from" in query and "to" in query:
             query["from"], query["to"] = 0, self._now_ms
+        if query.get("format") == wire.StatementFormat.CSV:
+            for name in ("after", "limit"):
+                query.pop(name, None)
         match body:
             case {"operations": list(operations)} if path == BATCH:
                 for each in operations[:_MOST]:

@@ -85,6 +85,17 @@ async def test_what_fields_have_to_be_together_is_told_with_them(told: dict[str,
     assert "anyOf" not in schemas["RenewRequest"]
 
 
+async def test_a_body_that_may_be_empty_may_be_left_out_and_no_other(told: dict[str, Any]) -> None:
+    required = {
+        path.removeprefix("/v1/tenants/{tenant}/"): operation["requestBody"]["required"]
+        for path, of_path in told["paths"].items()
+        for operation in of_path.values()
+        if "requestBody" in operation
+    }
+    may_be_left_out = {path for path, is_required in required.items() if not is_required}
+    assert may_be_left_out == {"grants/{lot}/revoke", "reservations/{reservation}/release", "policy"}
+
+
 @pytest.mark.parametrize("kind", ["heartbeat", "com.example.usage", ".job_started", "a..job_finished", "\n.usage"])
 async def test_the_pattern_told_for_kinds_of_event_takes_what_the_node_takes(kind: str, told: dict[str, Any]) -> None:
     assert re.search(told["components"]["schemas"]["CloudEvent"]["properties"]["type"]["pattern"], kind)
