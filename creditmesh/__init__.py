@@ -1,7 +1,8 @@
 """What other programs import to use a creditmesh cluster: the client, its errors, and the wire schema."""
 
 from creditmesh import wire
-from creditmesh.client import Accepted, AsyncClient, Dot
+from creditmesh.calls import Accepted, Dot
+from creditmesh.client import AsyncClient
 from creditmesh.errors import (
     ApiError,
     CreditmeshError,

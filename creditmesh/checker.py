@@ -25,7 +25,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from creditmesh import wire
-from creditmesh.client import AsyncClient, Dot
+from creditmesh.calls import Dot
+from creditmesh.client import AsyncClient
 from creditmesh.history import Ending, Record, verdicts
 
 AT_MOST: Final = 5

@@ -12,89 +12,26 @@ out under one idempotency key however often and wherever it is repeated, and has
 Amounts are integers of the smallest unit of credit, times integer milliseconds since the epoch.
 """
 
-import asyncio
-import random
-import time
-import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
 from urllib.parse import quote
 
 import aiohttp
 import msgspec
 
 from creditmesh import wire
-from creditmesh.errors import ProtocolError, Unavailable, refusal
+from creditmesh.calls import JSON_BODY, Accepted, Calls, decoded
+from creditmesh.errors import ProtocolError, Unavailable
 from creditmesh.following import Following
 from creditmesh.lease import Lease
-from creditmesh.transport import Answer, Endpoint, Retry, Sleep, Transport, retry_after_s
 
-R = TypeVar("R", bound=msgspec.Struct)
-
-JSON_BODY: Final = {"Content-Type": "application/json"}
 LONGEST_LINE: Final = 16 * 2**20
 """Of an export, in bytes: more than the largest entry."""
 
 
-class Dot(NamedTuple):
-    """The name of a log entry."""
-
-    replica: str
-    seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted(Generic[R]):
-    """An acknowledged write: its entry is durable in the region that answered."""
-
-    reply: R
-    key: str
-    """The idempotency key under which it stands."""
-    dot: Dot | None
-    """The log entry, where the node names it."""
-    replayed: bool
-    """Whether the write had been accepted before, and this is its first reply again."""
-    clock: str | None
-    """Clock token: send it with a read, in any region, to see at least this write."""
-    endpoint: str
-    attempts: int
-
-
-class AsyncClient:
+class AsyncClient(Calls):
     """A connection to a cluster. Use it with ``async with``; it keeps no state outside itself."""
-
-    def __init__(
-        self,
-        endpoints: str | Sequence[str],
-        *,
-        retry: Retry | None = None,
-        rng: random.Random | None = None,
-        sleep: Sleep = asyncio.sleep,
-        monotonic: Callable[[], float] = time.monotonic,
-        new_key: Callable[[], str] = lambda: str(uuid.uuid4()),
-    ) -> None:
-        self.sleep = sleep
-        self._monotonic = monotonic
-        self._new_key = new_key
-        self._transport = Transport(
-            [endpoints] if isinstance(endpoints, str) else endpoints,
-            retry=retry or Retry(),
-            rng=rng or random.Random(),
-            sleep=sleep,
-            monotonic=monotonic,
-        )
-
-    async def __aenter__(self) -> Self:
-        self._transport.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._transport.close()
 
     # --- credit in -----------------------------------------------------------------------------------------------
 
@@ -407,7 +344,7 @@ class AsyncClient:
         """
         body = msgspec.json.encode(wire.JobsRequest(source=source, jobs=list(jobs), at=at))
         answer = await self._transport.call("PUT", "/v1/jobs", body=body, headers=JSON_BODY, only=self._first)
-        return _decode(answer.body, wire.JobsReply)
+        return decoded(answer.body, wire.JobsReply)
 
     async def reconciliation(
         self,
@@ -430,7 +367,7 @@ class AsyncClient:
         path = _of(tenant, "reconciliation", "apply")
         body = msgspec.json.encode(wire.ApplyRequest(finding=finding))
         answer = await self._transport.call("POST", path, body=body, headers=JSON_BODY, only=self._first)
-        return _decode(answer.body, wire.ApplyReply)
+        return decoded(answer.body, wire.ApplyReply)
 
     async def cluster(self, *, digest: bool = False) -> wire.ClusterReply:
         """Regions, links, clocks, frontier and alarms, as the first endpoint sees them."""
@@ -457,19 +394,19 @@ class AsyncClient:
                 body = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable(1, f"{self._first.address}: {error}", maybe_accepted=False) from error
-        return _decode(body, wire.ReadyReply)
+        return decoded(body, wire.ReadyReply)
 
     async def set_link(self, peer: str, state: wire.LinkState) -> wire.LinkReply:
         """Cuts or opens the link of the first endpoint to a peer region (both ways), as a partition would."""
         body = msgspec.json.encode(wire.LinkRequest(peer=peer, state=state))
         answer = await self._transport.call("POST", "/v1/chaos/links", body=body, headers=JSON_BODY, only=self._first)
-        return _decode(answer.body, wire.LinkReply)
+        return decoded(answer.body, wire.LinkReply)
 
     async def set_clock(self, *, offset_ms: int = 0, frozen: bool = False) -> wire.ClockReply:
         """Sets the first endpoint's clock ahead of its machine's (or behind), or stops it; without arguments: right."""
         body = msgspec.json.encode(wire.ClockRequest(offset_ms=offset_ms, frozen=frozen))
         answer = await self._transport.call("PUT", "/v1/chaos/clock", body=body, headers=JSON_BODY, only=self._first)
-        return _decode(answer.body, wire.ClockReply)
+        return decoded(answer.body, wire.ClockReply)
 
     def follow_conflicts(
         self,
@@ -501,7 +438,7 @@ class AsyncClient:
 
         return Following(
             opened,
-            lambda content: _decode(content, wire.ConflictEvent),
+            lambda content: decoded(content, wire.ConflictEvent),
             after=after,
             attempts=self._transport.retry.attempts,
             pause=lambda failures: self._transport.pause(self._first, failures),
@@ -516,73 +453,7 @@ class AsyncClient:
         """
         async with self._stream("/v1/entries", wire.ExportQuery(after=after)) as content:
             async for line in _lines(content):
-                yield _decode(line, wire.ExportedEntry)
-
-    # --- how a request is made -----------------------------------------------------------------------------------
-
-    @property
-    def _first(self) -> Endpoint:
-        return self._transport.endpoints[0]
-
-    async def _write(
-        self, path: str, body: wire.Request, reply: type[R], key: str | None, method: str = "POST"
-    ) -> Accepted[R]:
-        key = key or self._new_key()
-        headers = {**JSON_BODY, wire.IDEMPOTENCY_KEY: key}
-        answer = await self._transport.call(method, path, body=msgspec.json.encode(body), headers=headers)
-        return Accepted(
-            reply=_decode(answer.body, reply),
-            key=key,
-            dot=_dot(answer),
-            replayed=answer.headers.get(wire.IDEMPOTENT_REPLAYED) == "true",
-            clock=answer.headers.get(wire.CREDIT_CLOCK),
-            endpoint=answer.endpoint,
-            attempts=answer.attempts,
-        )
-
-    @asynccontextmanager
-    async def _stream(
-        self,
-        path: str,
-        query: wire.Request,
-        headers: Mapping[str, str] | None = None,
-        silence_s: float | None = None,
-    ) -> AsyncIterator[aiohttp.StreamReader]:
-        """The first endpoint's reply, to be read as it comes; it may pause for `silence_s` (as for any answer)."""
-        within_s = self._transport.retry.attempt_timeout_s
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=within_s, sock_read=silence_s or within_s)
-        url = self._first.url(path, _query(query))
-        try:
-            async with self._transport.session.get(url, headers=headers, timeout=timeout) as response:
-                if response.status >= 400:
-                    self._first.not_before = self._monotonic() + retry_after_s(response.headers.get("Retry-After"))
-                    raise refusal(response.status, await response.read(), maybe_accepted=False)
-                yield response.content
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise Unavailable(1, f"{self._first.address}: {error}", maybe_accepted=False) from error
-
-    async def _read(
-        self,
-        path: str,
-        reply: type[R],
-        query: wire.Request | None = None,
-        *,
-        clock: str | None = None,
-        only: Endpoint | None = None,
-        takes_long: bool = False,
-    ) -> R:
-        headers = {} if clock is None else {wire.CREDIT_CLOCK: clock}
-        answer = await self._transport.call(
-            "GET", path, headers=headers, query=_query(query), only=only, takes_long=takes_long
-        )
-        return _decode(answer.body, reply)
-
-    async def _send(self, path: str, body: Any, reply: type[R], headers: Mapping[str, str] | None = None) -> R:
-        """What has no key of its own: it changes nothing, or each part of it has a key."""
-        answer = await self._transport.call(
-            "POST", path, body=msgspec.json.encode(body), headers={**JSON_BODY, **(headers or {})}, takes_long=True
-        )
-        return _decode(answer.body, reply)
+                yield decoded(line, wire.ExportedEntry)
 
 
 def _asked(amount: int | wire.Estimate) -> dict[str, Any]:
@@ -595,27 +466,6 @@ def _of(tenant: str, *rest: str) -> str:
 
 def _conflict(conflict: str, *rest: str) -> str:
     return "/v1/conflicts/" + "/".join(quote(part, safe="") for part in (conflict, *rest))
-
-
-def _query(request: wire.Request | None) -> Mapping[str, str]:
-    fields: dict[str, Any] = {} if request is None else msgspec.to_builtins(request)
-    return {
-        name: str(value).lower() if isinstance(value, bool) else str(value)
-        for name, value in fields.items()
-        if value is not None
-    }
-
-
-def _dot(answer: Answer) -> Dot | None:
-    replica, _, seq = answer.headers.get(wire.CREDIT_ENTRY, "").rpartition(":")
-    return Dot(replica, int(seq)) if replica and seq.isdecimal() else None
-
-
-def _decode(body: bytes, reply: type[R]) -> R:
-    try:
-        return msgspec.json.decode(body, type=reply)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ProtocolError(f"not a {reply.__name__}: {error}") from error
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

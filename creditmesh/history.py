@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
-from creditmesh.client import Accepted, Dot
+from creditmesh.calls import Accepted, Dot
 from creditmesh.errors import ApiError, CreditmeshError
 
 R = TypeVar("R", bound=msgspec.Struct)

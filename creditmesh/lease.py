@@ -15,7 +15,8 @@ from creditmesh.errors import CreditmeshError, LeaseLost, NotFound, ReservationE
 from creditmesh.wire.credit import Estimate, Reservation, ReservationReply, ReservationState
 
 if TYPE_CHECKING:
-    from creditmesh.client import Accepted, AsyncClient
+    from creditmesh.calls import Accepted
+    from creditmesh.client import AsyncClient
 
 RENEWALS_PER_LEASE: Final = 3
 

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from creditmesh.client import Accepted, AsyncClient
+from creditmesh.calls import Accepted
+from creditmesh.client import AsyncClient
 from creditmesh.errors import ApiError, CreditmeshError, InsufficientCredit, ReservationEnded
 from creditmesh.history import History, Statistics
 from creditmesh.lease import RENEWALS_PER_LEASE

@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from creditmesh import Accepted, AsyncClient, wire
-from creditmesh.client import Dot
+from creditmesh.calls import Dot
 from creditmesh.errors import refusal
 
 ResultT = TypeVar("ResultT", wire.EventResult, wire.BatchResult)
