@@ -156,7 +156,7 @@ class ForecastReply(ReadReply, frozen=True, kw_only=True):
     """The time from which it looks back and ahead."""
     window_ms: int
     used: int
-    """What was used in the window before ``at``, by event time, less refunds."""
+    """What was used in the window before ``at``, by event time, less refunds; of a report the part that lies in it."""
     per_hour: int
     """The same per hour, rounded up; 0 if more was refunded than used."""
     available: int

@@ -16,8 +16,8 @@ from msgspec.structs import astuple
 from creditmesh import wire
 from creditmesh.wire import ProblemKind
 from ledger.event_time import Standing
-from ledger.forecast import Burn, runs_out_at
-from ledger.posting import DEBT, USED
+from ledger.forecast import Burn, runs_out_at, used_in
+from ledger.posting import DEBT
 from ledger.statement import Line, Statement
 from node.api import replies
 from node.api.description import CSV, Description, Route, replied_by, told_by
@@ -98,11 +98,9 @@ class TenantHistory:
             return now, account.available(now), run_out, said_of_itself(node)
 
         (now, available, run_out, said), history = await self._history(ids[0], as_it_stands)
-        fold = history.fold()
-        await self._done(fold.before(now - asked.window_ms))
-        used_before = fold.account.totals[USED]
-        await self._done(fold.before(now))
-        used = fold.account.totals[USED] - used_before
+        used = 0
+        async for part in node.in_slices(used_in(history.fold(), now - asked.window_ms, now)):
+            used += part
         burn = Burn(max(0, used), asked.window_ms)
         return wire.ForecastReply(
             tenant=ids[0],

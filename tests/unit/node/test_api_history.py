@@ -259,6 +259,17 @@ class TestForecast:
         east.node.clock_ms = NOON + 2_000
         assert (await east.get(f"{ACME}/forecast")).read(wire.ForecastReply).used == 40
 
+    async def test_of_a_long_job_that_was_reported_at_its_end_the_last_hour_counts(self, east: Browser) -> None:
+        body = {"amount": 900, "starts_at": NOON - DAY, "expires_at": NOON + DAY}
+        await east.post(f"{ACME}/grants", body)
+        event = {
+            "id": "e", "tenant": "acme", "type": "job_finished", "job": "train", "start": NOON - 3 * HOUR, "end": NOON,
+            "amount": 300,
+        }  # fmt: skip
+        await east.post("/v1/usage-events", [event])
+        found = (await east.get(f"{ACME}/forecast")).read(wire.ForecastReply)
+        assert (found.used, found.per_hour, found.runs_out_at) == (100, 100, NOON + 6 * HOUR)
+
     async def test_more_refunded_than_used_burns_nothing(self, east: Browser) -> None:
         await a_day(east)
         east.node.clock_ms += 10_000
