@@ -158,7 +158,7 @@ class TenantHistory:
         yield csv_row(_figures(asked.since, "opening", None, statement.opening))
         async for line in self._node.in_slices(statement.lines()):
             if line is not None:
-                yield csv_row(astuple(replies.statement_line(line)))
+                yield csv_row(_row(replies.statement_line(line)))
         finality = "open" if told.open_regions else "final"
         yield csv_row(_figures(asked.to, "closing", finality, statement.closing))
 
@@ -195,7 +195,11 @@ class _Told(Struct, frozen=True):
 
 def _figures(at: int, kind: str, outcome: str | None, figures: Standing) -> tuple[object, ...]:
     """The row of the opening or the closing figures."""
-    return (at, kind, None, None, None, None, outcome, None, *astuple(figures))
+    return (at, kind, None, None, None, None, None, outcome, None, None, *astuple(figures))
+
+
+def _row(line: wire.StatementLine) -> list[object]:
+    return [" ".join(value) if isinstance(value, list) else value for value in astuple(line)]
 
 
 class _Text:

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from creditmesh import AsyncClient, wire
 from node.cli.moment import parse_time, shown_time
-from node.cli.output import Format, amount, console, print_json, table
+from node.cli.output import Format, amount, console, print_json, printable, table
 from node.cli.reach import Node, on_node
 from node.cli.story import STATE_STYLES, tell
 
@@ -80,11 +80,15 @@ def show_conflict(
 def debts(node: Node) -> None:
     """Who owes what, by tenant and claim, oldest debt first."""
     reply = node.ask(lambda client: client.debts())
-    shown = table("tenant", "owes#", "claim", "of it#")
+    shown = table("tenant", "owes#", "claim", "job", "of it#")
     for tenant in reply.debts:
         for number, claim in enumerate(tenant.claims):
             first = number == 0
             shown.add_row(
-                tenant.tenant if first else "", amount(tenant.debt) if first else "", claim.claim, amount(claim.debt)
+                tenant.tenant if first else "",
+                amount(tenant.debt) if first else "",
+                claim.claim,
+                printable(" ".join([claim.job or "", *(f"({flag})" for flag in claim.flags)])),
+                amount(claim.debt),
             )
     node.show(reply, shown if reply.debts else Text("nobody owes anything"))

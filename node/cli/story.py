@@ -11,7 +11,7 @@ from creditmesh import wire
 from creditmesh.wire import ConflictKind, ConflictState
 from node.cli.diagram import COMPENSATION, LOSER, MAX_RIVALS_DRAWN, RIVAL, STYLES, Names, draw, names_in
 from node.cli.moment import shown_clock, shown_duration, shown_time
-from node.cli.output import amount, facts, postings, signed, table
+from node.cli.output import amount, facts, postings, printable, signed, table
 
 STATE_STYLES: Final = {
     ConflictState.DETECTED: "bold yellow",
@@ -112,14 +112,14 @@ def _contenders(conflict: wire.Conflict, names: Names) -> Iterator[Table]:
     parties = [(LOSER, "loser", conflict.loser)]
     parties += [(RIVAL, f"rival {number}", rival) for number, rival in enumerate(conflict.rivals[:MAX_RIVALS_DRAWN], 1)]
     did = table("who", "entry", "accepted (UTC, count)", "operation", "amount#", "outcome")
-    named = table("who", "claim", "idempotency key")
+    named = table("who", "claim", "job", "idempotency key")
     for symbol, who, party in parties:
         name = Text(f"{symbol} {who}", style=STYLES[symbol])
         accepted = f"{shown_clock(party.hlc[0])} +{party.hlc[1]}"
         did.add_row(
             name, names.dot(party.replica, party.seq), accepted, party.kind, amount(party.amount), party.outcome
         )
-        named.add_row(name, party.claim or "–", party.key or "–")
+        named.add_row(name, party.claim or "–", printable(party.job or "–"), party.key or "–")
     yield did
     yield named
 
