@@ -81,6 +81,7 @@ def debts(node: Node) -> None:
     """Who owes what, by tenant and claim, oldest debt first."""
     reply = node.ask(lambda client: client.debts())
     shown = table("tenant", "owes#", "claim", "job", "of it#")
+    shown.columns[2].no_wrap = True  # it is there to be copied
     for tenant in reply.debts:
         for number, claim in enumerate(tenant.claims):
             first = number == 0

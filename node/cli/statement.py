@@ -72,6 +72,7 @@ def _wide(reply: wire.StatementReply) -> Table:
 def _narrow(reply: wire.StatementReply) -> Table:
     """The same with all that is no figure below each other."""
     shown = table("time (UTC), what", *_FIGURES)
+    shown.padding = (0, 1, 0, 0)  # so that the name of an entry has room beside figures of seven digits
     for column in shown.columns[1:]:
         column.no_wrap = True
     day = ""

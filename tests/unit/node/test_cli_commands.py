@@ -202,10 +202,15 @@ def test_a_statement_on_a_narrow_terminal_has_its_figures_beside_each_other_and_
     node: ScriptedNode, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(output, "PLAIN_WIDTH", 80)
-    a_statement_of_two_pages(node)
+    whole = a_statement_of_two_pages(node)
+    figures = {"available": -1_234_567, "held": 345_678, "used": 1_234_567, "debt": 23_456}
+    long = msgspec.structs.replace(LINE, entry="us-east/mwxs1ql1azcryy:4", amount=-1_234_567, **figures)
+    last = msgspec.structs.replace(whole, lines=[long], has_more=False, next=None)
+    path = f"/v1/tenants/acme/statement?from={T - 5}&to={T + 2_000}&format=json"
+    node.says(f"{path}&after=5:2:1:eu/b:1&limit=1000", last)
     _, out, _ = ends(capsys, f"statement acme {PERIOD}")
     assert max(map(len, out.splitlines())) <= 80
-    assert flat(out)[1:15] == [
+    assert flat(out)[1:12] == [
         "time (UTC), what change available held used owed",
         flat(out)[2],
         "2031-01-23",
@@ -213,13 +218,10 @@ def test_a_statement_on_a_narrow_terminal_has_its_figures_beside_each_other_and_
         "12:00:00.000 hold −60 -20 60 0 20",
         "train",
         "us-east/b1:3",
-        "12:00:01.000 expiry −5 -20 60 0 20",
-        "l1",
-        "12:00:01.500 capture (overrun) 0 -20 60 0 20",
+        "12:00:00.000 hold −1,234,567 -1,234,567 345,678 1,234,567 23,456",
         "train",
-        "us-east/b1:3",
-        "12:00:01.600 usage (unreserved) 0 -20 60 0 20",
-        "stray",
+        "us-east/mwxs1ql1azcryy:4",
+        "12:00:02.000 closing 0 60 1,234 0",
     ]
 
 
