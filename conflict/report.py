@@ -50,6 +50,7 @@ class Party(Struct, frozen=True, gc=False):
     kind: str
     key: str | None
     claim: str | None
+    job: str | None
     amount: int | None
     outcome: str
 
@@ -139,6 +140,7 @@ def party(filed: Filed) -> Party:
         kind_of(filed),
         entry.key,
         claim_of(filed),
+        getattr(entry.content, "job", None),
         getattr(entry.content, "amount", None),
         filed.outcome,
     )

@@ -20,7 +20,7 @@ from typing import assert_never
 from ledger.amount import MAX_FOLDED
 from ledger.cells import DUPLICATE, Cells, Change, Effect, KeyUse, Past
 from ledger.claim import Claim, ClaimState, Funding, merge, split, sum_of
-from ledger.ids import ClaimId, Key, LotId, Position, usage_name
+from ledger.ids import ClaimId, JobId, Key, LotId, Position, usage_name
 from ledger.job import Job, cover, share
 from ledger.lot import Lot, LotState, share_of, spending_place
 from ledger.operation import (
@@ -288,12 +288,12 @@ class Account(Cells):
         return self._consume(capture.claim, capture.amount, capture.at, place, final=capture.final)
 
     def _consume(
-        self, name: ClaimId, amount: int, at: int, place: Position, *, final: bool
+        self, name: ClaimId, amount: int, at: int, place: Position, *, final: bool, job: JobId | None = None
     ) -> tuple[Outcome, Claim | None]:
-        """Usage of a claim at `at`: from what it holds, and the rest funded anew."""
+        """Usage of a claim at `at`: from what it holds, and the rest funded anew. A new claim is one of `job`."""
         # Of a claim that nobody made (the hold was a duplicate of a request under another claim, or there was none) the
         # work was done all the same.
-        claim = self.claim(name) or Claim(name, ClaimState.CLOSED, 0, place, 0, (), 0, (), 0, None, None)
+        claim = self.claim(name) or Claim(name, ClaimState.CLOSED, 0, place, 0, (), 0, (), 0, None, job)
         open_before = claim.state is ClaimState.OPEN
         taken, held, rest = split(claim.held, amount)
         from_debt = min(rest, claim.held_debt)
@@ -324,7 +324,7 @@ class Account(Cells):
         reserved = name != usage_name(usage.job)
         self._set_job(job.used(covered, usage.end, amount, reserved=reserved, final=usage.final))
         if amount:
-            return self._consume(name, amount, usage.start, place, final=usage.final)
+            return self._consume(name, amount, usage.start, place, final=usage.final, job=usage.job)
         claim = self.claim(name)
         if usage.final and claim is not None and claim.state is ClaimState.OPEN:
             return Outcome.APPLIED, self._end(claim, ClaimState.CLOSED)

@@ -52,6 +52,7 @@ from ledger.refusal import (
     Reason,
     Refusal,
     Terms,
+    before_the_tenant,
     event_time,
     invalid,
     not_found,
@@ -271,7 +272,11 @@ def _capture(account: Account, command: CaptureUsage, now: int, limits: Limits) 
     at = event_time(command.at, now, limits)
     if isinstance(at, Refusal):
         return at
-    return too_much_used(account, command.amount) or Capture(claim.id, command.amount, at, command.final)
+    return (
+        before_the_tenant(account, at, "at")
+        or too_much_used(account, command.amount)
+        or Capture(claim.id, command.amount, at, command.final)
+    )
 
 
 def _debit(
@@ -284,6 +289,9 @@ def _debit(
     at = event_time(command.at, now, terms.limits)
     if isinstance(at, Refusal):
         return at
+    too_early = before_the_tenant(account, at, "at")
+    if too_early is not None:
+        return too_early
     # A late debit may also draw on lots that were live at its own time and are not closed yet.
     available = (
         account.available(now, here) if at == now else account.credit_at_either(at, now, here) - account.debt(here)
@@ -304,14 +312,16 @@ def _debit(
 
 def _refund(account: Account, command: RefundUsage, now: int, limits: Limits) -> Refund | Refusal:
     claim = account.claim(command.claim)
-    if claim is None or claim.state is ClaimState.TRANSFERRED:
+    if claim is None:
         return not_found("claim", command.claim)
+    if claim.state is ClaimState.TRANSFERRED:
+        return invalid("claim", "is a transfer, which cannot be refunded; its receiver can transfer the credit back")
     at = event_time(command.at, now, limits)
     if isinstance(at, Refusal):
         return at
     if command.amount > claim.used_total:
         return invalid("amount", f"must not exceed what the claim has used and not been refunded, {claim.used_total}")
-    return Refund(claim.id, command.amount, at)
+    return before_the_tenant(account, at, "at") or Refund(claim.id, command.amount, at)
 
 
 def _reservation(account: Account, reservation: ClaimId) -> Claim | Refusal:

@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from ledger.ids import ClaimId, JobId, LotId, Position
+from ledger.ids import ClaimId, JobId, LotId, Position, usage_name
 
 Funding = tuple[tuple[LotId, int], ...]
 """Which lots pay how much, in the order in which they were taken."""
@@ -73,6 +73,11 @@ class Claim(Struct, frozen=True, gc=False, array_like=True):
     def debt(self) -> int:
         """What no lot covers, of both sides."""
         return self.held_debt + self.used_debt
+
+    @property
+    def is_unreserved_usage(self) -> bool:
+        """Whether it is what a job used that nothing was reserved for."""
+        return self.job is not None and self.id == usage_name(self.job)
 
     @property
     def is_reservation(self) -> bool:

@@ -192,6 +192,11 @@ class EventFold(Generic[EntryT]):
         """When (ms) the next entry happened; None after the last."""
         return None if self._next is None else self._next.at
 
+    @property
+    def coming(self) -> Operation | None:
+        """What the next entry did, as it will be folded; None after the last."""
+        return None if self._next is None else self._next.operations[0]
+
     def standing(self, at: int) -> Standing:
         """The figures at `at` (ms), after what has been folded."""
         totals = self.account.totals

@@ -85,6 +85,16 @@ def event_time(at: int | None, now: int, limits: Limits, field: str = "at") -> i
     return at
 
 
+def before_the_tenant(account: Account, at: int, field: str) -> Refusal | None:
+    """Usage, or what came of it, from a time (ms) at which the tenant had nothing yet."""
+    # The oldest lots come first, so this ends at once for all but nonsense.
+    if any(lot.starts_at <= at or lot.granted.now <= at for lot in account.lots.values()):
+        return None
+    return invalid(
+        field, "lies before the tenant had anything: before its first grant, and before any lot of it starts"
+    )
+
+
 def too_much_used(account: Account, amount: int) -> Refusal | None:
     """Usage that would bring the tenant's total out of bounds."""
     if account.totals[USED] + amount > MAX_TOTAL:

@@ -13,7 +13,18 @@ from ledger.ids import ClaimId
 from ledger.job import Job, cover, length
 from ledger.operation import Heartbeat, Usage
 from ledger.pricing import NoPrice
-from ledger.refusal import Limits, Reason, Refusal, Terms, event_time, invalid, not_found, too_much_used, unpriced
+from ledger.refusal import (
+    Limits,
+    Reason,
+    Refusal,
+    Terms,
+    before_the_tenant,
+    event_time,
+    invalid,
+    not_found,
+    too_much_used,
+    unpriced,
+)
 
 MAX_PIECES: Final = 4_096
 """Of the time that a job was charged for: each report changes all of them."""
@@ -30,7 +41,7 @@ def heartbeat(account: Account, command: ReportHeartbeat, now: int, limits: Limi
     job = account.job(command.job) or Job(command.job)
     return (
         _no_reservation(account, command.reservation)
-        or _before_the_tenant(account, at, "at")
+        or before_the_tenant(account, at, "at")
         or Heartbeat(command.job, _reservation(account, job, command.reservation), at, at + lease_ms, command.started)
     )
 
@@ -61,7 +72,7 @@ def usage(account: Account, command: ReportUsage, now: int, terms: Terms) -> Usa
         )
     return (
         _no_reservation(account, command.reservation)
-        or _before_the_tenant(account, start, "start")
+        or before_the_tenant(account, start, "start")
         or too_much_used(account, amount)
         or Usage(command.job, _reservation(account, job, command.reservation), start, end, amount, command.final)
     )
@@ -97,12 +108,3 @@ def _no_reservation(account: Account, named: ClaimId | None) -> Refusal | None:
     if claim is not None and not claim.is_reservation:
         return not_found("reservation", claim.id)
     return None
-
-
-def _before_the_tenant(account: Account, at: int, field: str) -> Refusal | None:
-    # The oldest lots come first, so this ends at once for all but nonsense.
-    if any(lot.starts_at <= at or lot.granted.now <= at for lot in account.lots.values()):
-        return None
-    return invalid(
-        field, "lies before the tenant had anything: before its first grant, and before any lot of it starts"
-    )

@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
-VERSION: Final = 2
+VERSION: Final = 3
 """The version of the rules that are written in `ledger.account`."""
 
 DAY_MS: Final = 86_400_000

@@ -17,9 +17,9 @@ from msgspec import Struct, structs
 
 from ledger.cells import Effect
 from ledger.event_time import Dated, EntryT, EventFold, Standing
-from ledger.ids import ClaimId, LotId, Position
+from ledger.ids import ClaimId, JobId, LotId, Position
 from ledger.lot import Lot, LotState, share_of
-from ledger.operation import Expire, Grant, Move, Operation, Revoke
+from ledger.operation import Expire, Grant, Move, Operation, Revoke, Usage
 from ledger.posting import Outcome
 
 EXPIRY: Final = 0
@@ -44,6 +44,10 @@ class Line(Struct, Generic[EntryT], frozen=True, gc=False):
     entry: EntryT | None
     claim: ClaimId | None
     lot: LotId | None
+    job: JobId | None
+    """Whose usage it is, or for whom credit was reserved."""
+    is_unreserved: bool
+    """Whether nothing was reserved for that usage."""
     outcome: Outcome | None
     amount: int
     """By how much it changed what is available."""
@@ -90,7 +94,11 @@ class Statement(Generic[EntryT]):
             return None
         order = LineOrder(dated.at, dated.rank, dated.place)
         amount = self.closing.available - before.available
-        return Line(order, dated.entry, account.concerned(operation), lot, effect.outcome, amount, self.closing)
+        name = account.concerned(operation)
+        claim = account.claim(name) if name is not None else None
+        job = operation.job if isinstance(operation, Usage) else claim.job if claim is not None else None
+        is_unreserved = claim is not None and claim.is_unreserved_usage
+        return Line(order, dated.entry, name, lot, job, is_unreserved, effect.outcome, amount, self.closing)
 
     def _opened(self, dated: Dated[EntryT], operation: Operation) -> list[_Expiry]:
         """When the lots that an operation, just folded, has made expire."""
@@ -114,7 +122,7 @@ class Statement(Generic[EntryT]):
             if rest:
                 self.closing = structs.replace(self.closing, available=self.closing.available - rest)
                 name = together[0].id if len(together) == 1 else together[0].grant
-                yield Line(LineOrder(at, EXPIRY, granted), None, None, name, None, -rest, self.closing)
+                yield Line(LineOrder(at, EXPIRY, granted), None, None, name, None, False, None, -rest, self.closing)
 
 
 def _expiry(lot: Lot) -> _Expiry:

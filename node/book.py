@@ -17,7 +17,7 @@ from ledger.cells import NOTHING, Cell, Effect
 from ledger.claim import Claim
 from ledger.ids import ClaimId, Position, TenantId
 from ledger.job import Job
-from ledger.operation import Acknowledge, Compensation, Policy, Revoke, Transfer
+from ledger.operation import Acknowledge, Compensation, Debit, Hold, Policy, Revoke, Transfer, Usage
 from ledger.posting import DEBT, TOTALS, Outcome
 from ledger.rules import Rules
 from ledger.timeline import BEGINNING, Timeline
@@ -172,6 +172,25 @@ class LedgerBook:
                 if len(found) == limit:
                     return found
         return found + list(self.timeline.entries_between(after, limit - len(found)))
+
+    def used_from(self, name: ClaimId) -> int | None:
+        """Before which time (ms) a claim cannot have used anything; None if that is not known.
+
+        A reservation uses nothing before it is made, whatever captures say of their time (`ledger.event_time`).
+        """
+        claim = self.account.claim(name)
+        if claim is None:
+            return None
+        match self.found(claim.made).operation:
+            case Hold():
+                return claim.made.now
+            case Debit(at=at):
+                return at
+            case Usage(job=job):
+                known = self.account.job(job)
+                return known.covered[0][0] if known is not None and known.covered else None
+            case _:
+                return None
 
     def policies(self, at_most: int) -> list[tuple[Filed, Policy]]:
         """The entries that set the tenant's rules, and the rules, the latest first."""

@@ -23,7 +23,7 @@ from conflict.report import report_id
 from ledger.admission import admit, admit_transfer
 from ledger.cells import NOTHING, Effect, KeyUse
 from ledger.claim import ClaimState
-from ledger.command import Command, GrantCredit, TransferCredit, fingerprint
+from ledger.command import Command, GrantCredit, RefundUsage, TransferCredit, fingerprint
 from ledger.ids import ClaimId, Key, Position, TenantId
 from ledger.operation import (
     Compensation,
@@ -266,6 +266,8 @@ class Region:
             )
         else:
             operation = admit(book.account, tenant, command, key, present, self._terms)
+            if isinstance(command, RefundUsage) and not isinstance(operation, Refusal):
+                operation = _before_its_use(book, command) or operation
         if isinstance(operation, Refusal):
             if operation.reason is Reason.RESERVATION_ENDED:
                 return _with_conflict(operation, book)
@@ -556,6 +558,14 @@ def refuse_other_rules(stored: bytes | None, rules: Rules) -> None:
 
 def _no_such_tenant(tenant: TenantId) -> Refusal:
     return not_found("tenant", tenant, "; a tenant begins with its first grant")
+
+
+def _before_its_use(book: LedgerBook, refund: RefundUsage) -> Refusal | None:
+    """Why a refund cannot be of the time that it says; one that says none is of now, whatever the time of the usage."""
+    since = book.used_from(refund.claim)
+    if refund.at is None or since is None or refund.at >= since:
+        return None
+    return invalid("at", f"lies {since - refund.at} ms before what it refunds: the claim used nothing before {since}")
 
 
 def _with_conflict(refusal: Refusal, book: LedgerBook) -> Refusal:

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 from msgspec import Meta, field
 
 from creditmesh.wire.field import Millis, PageLimit, PageReply, PageToken, ReadReply, Region, Reply, Request, Tenant
+from creditmesh.wire.usage import EventFlag
 
 Signature = Annotated[str, Meta(pattern=r"^[^\x00-\x20\x7f-\x9f][^\x00-\x1f\x7f-\x9f]{0,63}\Z")]
 """Who says something: one line."""
@@ -84,6 +85,8 @@ class Contender(Reply, frozen=True, kw_only=True):
     kind: str
     key: str | None
     claim: str | None
+    job: str | None
+    """The job that it names: that of a reservation, a heartbeat or a report of usage."""
     amount: int | None
     outcome: str
     """What its origin recorded."""
@@ -211,6 +214,10 @@ class ClaimDebt(Reply, frozen=True, kw_only=True):
     """What one claim owes."""
 
     claim: str
+    job: str | None
+    """Whose usage it is, or for whom credit was reserved."""
+    flags: list[EventFlag]
+    """``unreserved``, if it is usage that nothing was reserved for."""
     debt: int
 
 

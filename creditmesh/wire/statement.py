@@ -11,6 +11,7 @@ from msgspec import Meta, field
 
 from creditmesh.wire.credit import LotBalance
 from creditmesh.wire.field import DAY_MS, Hlc, Millis, PageLimit, PageReply, ReadReply, Reply, Request
+from creditmesh.wire.usage import EventFlag
 
 MAX_WINDOW_MS: Final = 31 * DAY_MS
 PAGE_LINES: Final = 100
@@ -77,10 +78,14 @@ class StatementLine(Reply, frozen=True, kw_only=True):
     entry: str | None
     """The log entry, ``<replica>:<number>``; null for an expiry, which needs none."""
     claim: str | None
+    job: str | None
+    """Whose usage it is, or for whom credit was reserved."""
     lot: str | None
     key: str | None
     outcome: str | None
     """What became of the operation, by event time; null for an expiry."""
+    flags: list[EventFlag]
+    """``unreserved``, if it is about usage that nothing was reserved for. In CSV with spaces between them."""
     amount: int
     """By how much it changed what is available."""
     available: int
@@ -156,7 +161,7 @@ class ForecastReply(ReadReply, frozen=True, kw_only=True):
     """The time from which it looks back and ahead."""
     window_ms: int
     used: int
-    """What was used in the window before ``at``, by event time, less refunds."""
+    """What was used in the window before ``at``, by event time, less refunds; of a report the part that lies in it."""
     per_hour: int
     """The same per hour, rounded up; 0 if more was refunded than used."""
     available: int

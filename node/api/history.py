@@ -16,8 +16,8 @@ from msgspec.structs import astuple
 from creditmesh import wire
 from creditmesh.wire import ProblemKind
 from ledger.event_time import Standing
-from ledger.forecast import Burn, runs_out_at
-from ledger.posting import DEBT, USED
+from ledger.forecast import Burn, runs_out_at, used_in
+from ledger.posting import DEBT
 from ledger.statement import Line, Statement
 from node.api import replies
 from node.api.description import CSV, Description, Route, replied_by, told_by
@@ -98,11 +98,9 @@ class TenantHistory:
             return now, account.available(now), run_out, said_of_itself(node)
 
         (now, available, run_out, said), history = await self._history(ids[0], as_it_stands)
-        fold = history.fold()
-        await self._done(fold.before(now - asked.window_ms))
-        used_before = fold.account.totals[USED]
-        await self._done(fold.before(now))
-        used = fold.account.totals[USED] - used_before
+        used = 0
+        async for part in node.in_slices(used_in(history.fold(), now - asked.window_ms, now)):
+            used += part
         burn = Burn(max(0, used), asked.window_ms)
         return wire.ForecastReply(
             tenant=ids[0],
@@ -160,7 +158,7 @@ class TenantHistory:
         yield csv_row(_figures(asked.since, "opening", None, statement.opening))
         async for line in self._node.in_slices(statement.lines()):
             if line is not None:
-                yield csv_row(astuple(replies.statement_line(line)))
+                yield csv_row(_row(replies.statement_line(line)))
         finality = "open" if told.open_regions else "final"
         yield csv_row(_figures(asked.to, "closing", finality, statement.closing))
 
@@ -197,7 +195,11 @@ class _Told(Struct, frozen=True):
 
 def _figures(at: int, kind: str, outcome: str | None, figures: Standing) -> tuple[object, ...]:
     """The row of the opening or the closing figures."""
-    return (at, kind, None, None, None, None, outcome, None, *astuple(figures))
+    return (at, kind, None, None, None, None, None, outcome, None, None, *astuple(figures))
+
+
+def _row(line: wire.StatementLine) -> list[object]:
+    return [" ".join(value) if isinstance(value, list) else value for value in astuple(line)]
 
 
 class _Text:

@@ -312,8 +312,17 @@ def debt_of(tenant: TenantId, account: Account) -> wire.TenantDebt:
     return wire.TenantDebt(
         tenant=tenant,
         debt=-account.totals[DEBT],
-        claims=[wire.ClaimDebt(claim=claim.id, debt=claim.debt) for claim in claims],
+        claims=[
+            wire.ClaimDebt(
+                claim=claim.id, job=claim.job, flags=_flag_if(unreserved=claim.is_unreserved_usage), debt=claim.debt
+            )
+            for claim in claims
+        ],
     )
+
+
+def _flag_if(*, unreserved: bool) -> list[wire.EventFlag]:
+    return [wire.EventFlag.UNRESERVED] if unreserved else []
 
 
 # -- of a tenant by event time -----------------------------------------------------------------------------------
@@ -334,9 +343,11 @@ def statement_line(line: Line[Filed]) -> wire.StatementLine:
         kind=EXPIRY_KIND if filed is None else kind_of(filed),
         entry=None if filed is None else f"{filed.entry.replica}:{filed.entry.seq}",
         claim=line.claim,
+        job=line.job,
         lot=line.lot,
         key=None if filed is None else filed.key,
         outcome=line.outcome,
+        flags=_flag_if(unreserved=line.is_unreserved),
         amount=line.amount,
         available=after.available,
         held=after.held,
@@ -451,6 +462,7 @@ def _contender(party: Party) -> wire.Contender:
         kind=party.kind,
         key=party.key,
         claim=party.claim,
+        job=party.job,
         amount=party.amount,
         outcome=party.outcome,
     )

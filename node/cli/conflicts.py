@@ -191,11 +191,16 @@ def acknowledge(
 def debts(node: Node) -> None:
     """Who owes what, by tenant and claim, oldest debt first."""
     reply = node.ask(lambda client: client.debts())
-    shown = table("tenant", "owes#", "claim", "of it#")
+    shown = table("tenant", "owes#", "claim", "job", "of it#")
+    shown.columns[2].no_wrap = True  # it is there to be copied
     for tenant in reply.debts:
         for number, claim in enumerate(tenant.claims):
             first = number == 0
             shown.add_row(
-                tenant.tenant if first else "", amount(tenant.debt) if first else "", claim.claim, amount(claim.debt)
+                tenant.tenant if first else "",
+                amount(tenant.debt) if first else "",
+                claim.claim,
+                printable(" ".join([claim.job or "", *(f"({flag})" for flag in claim.flags)])),
+                amount(claim.debt),
             )
     node.show(reply, shown if reply.debts else Text("nobody owes anything"))

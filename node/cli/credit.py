@@ -266,10 +266,20 @@ def debit(
 def refund(
     node: Node,
     tenant: Tenant,
-    claim: Annotated[str, typer.Argument(help="The reservation or debit.", show_default=False)],
+    claim: Annotated[
+        str, typer.Argument(help="The reservation, the debit, or the claim of a job without one.", show_default=False)
+    ],
     amount: Amount,
     *,
-    at: At = None,
+    at: Annotated[
+        int | None,
+        typer.Option(
+            "--at",
+            parser=parse_time,
+            metavar="TIME",
+            help="When it is given back: not before it was used. Default: now.",
+        ),
+    ] = None,
     key: Key = None,
 ) -> None:
     """Give back part of what a reservation or debit used, to the lots that paid for it."""

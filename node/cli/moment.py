@@ -64,6 +64,11 @@ def shown_time(ms: int) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}{fraction}Z"
 
 
+def shown_day(ms: int) -> str:
+    """The date: ``2031-01-31``."""
+    return shown_time(ms).partition(" ")[0]
+
+
 def shown_clock(ms: int) -> str:
     """The time of day to the millisecond: ``12:00:00.123``."""
     return f"{datetime.fromtimestamp(ms // 1000, UTC):%H:%M:%S}.{ms % 1000:03}"

@@ -9,11 +9,13 @@ from typing import Any, Final
 import msgspec
 import typer
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 PLAIN_WIDTH: Final = 120
+_UNFOLDED: Final = 10_000
 
 
 class Format(StrEnum):
@@ -37,6 +39,19 @@ def table(*columns: str, title: str | None = None) -> Table:
     for column in columns:
         made.add_column(column.removesuffix("#"), justify="right" if column.endswith("#") else "left", overflow="fold")
     return made
+
+
+class Fitting:
+    """The `wide` table where there is room for it unfolded, and else the `narrow` one."""
+
+    def __init__(self, wide: Table, narrow: Table) -> None:
+        self._wide = wide
+        self._narrow = narrow
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Decide when it is printed, and the width is known."""
+        needed = Measurement.get(console, options.update(max_width=_UNFOLDED), self._wide).maximum
+        yield self._wide if needed <= options.max_width else self._narrow
 
 
 def facts(**rows: str | Text) -> Table:

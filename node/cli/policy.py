@@ -58,13 +58,14 @@ def set_policy(
             tenant, on_overspend=on_overspend, admission=admission, max_held=max_held, debt_limit=debt_limit, key=key
         ),
     )
-    node.show(reply, _rules(reply), facts(since=shown_time(reply.since), accepted_in=reply.region))
+    node.show(reply, _rules(reply, since=shown_time(reply.since), accepted_in=reply.region))
 
 
-def _rules(policy: wire.Policy) -> RenderableType:
+def _rules(policy: wire.Policy, **more: str) -> RenderableType:
     return facts(
         on_overspend=policy.on_overspend.value,
         admission=policy.admission.value,
         most_held=amount(policy.max_held) or "no limit",
         most_owed=amount(policy.debt_limit) or "no limit",
+        **more,
     )

@@ -5,12 +5,14 @@ from typing import Annotated, Final
 
 import msgspec
 import typer
+from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from creditmesh import wire
 from node.cli.exits import USAGE, Stop
 from node.cli.moment import shown_clock, shown_time
-from node.cli.output import amount, facts, postings, printable, table
+from node.cli.output import amount, facts, postings, printable
 from node.cli.reach import Node, on_node
 
 STDIN: Final = Path("-")
@@ -38,16 +40,6 @@ def list_findings(
 ) -> None:
     """What does not add up, as one node sees it, the longest standing first."""
     reply = node.ask(lambda client: client.reconciliation(tenant=tenant, kind=kind, after=after, limit=limit))
-    shown = table("since (UTC)", "tenant", "what", "settled by", "id")
-    shown.columns[-1].no_wrap = True  # it is there to be copied
-    for finding in reply.findings:
-        shown.add_row(
-            shown_time(finding.since // 1000 * 1000).removesuffix("Z"),
-            finding.tenant,
-            printable(f"{finding.subject}: {finding.detail}" if finding.subject != finding.tenant else finding.detail),
-            _operation(finding),
-            finding.id,
-        )
     counts = "; ".join(f"{count:,} {kind}" for kind, count in reply.counts.items() if count)
     known = "; ".join(f"{source.source}, {source.jobs:,} jobs at {shown_time(source.at)}" for source in reply.sources)
     summary = facts(
@@ -56,7 +48,19 @@ def list_findings(
         as_seen_in=f"{reply.region} at {shown_time(reply.at)}",
     )
     more = [Text(f"there is more: --after {reply.next}", style="dim")] if reply.has_more else []
-    node.show(reply, *([shown] if reply.findings else []), summary, *more)
+    node.show(reply, *(Padding(_finding(finding), (0, 0, 1, 0)) for finding in reply.findings), summary, *more)
+
+
+def _finding(finding: wire.Finding) -> Table:
+    """One finding as a block, since its words need whole lines; the id, which is there to be copied, comes first."""
+    about = finding.detail if finding.subject == finding.tenant else f"{finding.subject}: {finding.detail}"
+    return facts(
+        finding=Text(finding.id, style="bold"),
+        tenant=finding.tenant,
+        since=shown_time(finding.since // 1000 * 1000),
+        what=printable(about),
+        settled_by=_operation(finding),
+    )
 
 
 def _operation(finding: wire.Finding) -> str:

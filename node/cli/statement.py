@@ -1,17 +1,28 @@
 """Commands about one tenant's credit over time: statements, what expires, when the credit runs out."""
 
 import asyncio
-from typing import Annotated, Final
+from collections.abc import Iterator
+from typing import Annotated, Final, NamedTuple
 
 import typer
 from msgspec import structs
+from rich.table import Table
 from rich.text import Text
 
 from creditmesh import AsyncClient, CreditmeshError, wire
 from node.cli.credit import Tenant, behind
 from node.cli.exits import USAGE, Stop, stop_for
-from node.cli.moment import UNITS_MS, parse_duration, parse_time, shown_duration, shown_time, wall_ms
-from node.cli.output import Format, amount, facts, signed, table
+from node.cli.moment import (
+    UNITS_MS,
+    parse_duration,
+    parse_time,
+    shown_clock,
+    shown_day,
+    shown_duration,
+    shown_time,
+    wall_ms,
+)
+from node.cli.output import Fitting, Format, amount, facts, printable, signed, table
 from node.cli.reach import PATIENCE, Node, on_node
 
 EXPIRING_MS: Final = 30 * UNITS_MS["d"]
@@ -42,14 +53,64 @@ def statement(
         asyncio.run(_print_csv(node, tenant, since, to))
         return
     reply = node.ask(lambda client: _whole(client, tenant, since, to))
-    shown = table("time", "what", "about", "entry", "change#", "available#", "held#", "used#", "owed#")
-    shown.add_row(shown_time(since), "opening", "", "", "", *_figures(reply.opening))
-    for line in reply.lines:
-        what = line.kind if line.outcome in (None, "applied") else f"{line.kind} ({line.outcome})"
-        about = line.lot or line.claim or ""
-        shown.add_row(shown_time(line.at), what, about, line.entry or "", signed(line.amount), *_figures(line))
-    shown.add_row(shown_time(to), "closing", "", "", "", *_figures(reply.closing))
+    shown = Fitting(_wide(reply), _narrow(reply))
     node.show(reply, shown, *_finality(reply), Text(f"as seen in {reply.region}{behind(reply.behind)}", style="dim"))
+
+
+def _wide(reply: wire.StatementReply) -> Table:
+    """A row for each line, and one for each day."""
+    shown = table("time (UTC)", "what", "about", *_FIGURES, "entry")
+    day = ""
+    for row in _rows(reply):
+        if shown_day(row.at) != day:
+            day = shown_day(row.at)
+            shown.add_row(Text(day, style="bold"))
+        shown.add_row(shown_clock(row.at), row.what, row.about, *row.figures, row.entry)
+    return shown
+
+
+def _narrow(reply: wire.StatementReply) -> Table:
+    """The same with all that is no figure below each other."""
+    shown = table("time (UTC), what", *_FIGURES)
+    shown.padding = (0, 1, 0, 0)  # so that the name of an entry has room beside figures of seven digits
+    for column in shown.columns[1:]:
+        column.no_wrap = True
+    day = ""
+    for row in _rows(reply):
+        if shown_day(row.at) != day:
+            day = shown_day(row.at)
+            shown.add_row(Text(day, style="bold"))
+        below = Text("".join([f"\n{name}" for name in (row.about, row.entry) if name]), style="dim")
+        shown.add_row(Text(f"{shown_clock(row.at)} {row.what}") + below, *row.figures)
+    return shown
+
+
+_FIGURES: Final = ("change#", "available#", "held#", "used#", "owed#")
+
+
+class _Row(NamedTuple):
+    """What a line says: ``figures`` in the order of `_FIGURES`."""
+
+    at: int
+    what: str
+    about: str
+    figures: tuple[str | Text, ...]
+    entry: str
+
+
+def _rows(reply: wire.StatementReply) -> Iterator[_Row]:
+    yield _Row(reply.since, "opening", "", ("", *_figures(reply.opening)), "")
+    for line in reply.lines:
+        about = printable(line.job or line.lot or line.claim or "")
+        yield _Row(line.at, _what(line), about, (signed(line.amount), *_figures(line)), line.entry or "")
+    yield _Row(reply.to, "closing", "", ("", *_figures(reply.closing)), "")
+
+
+def _what(line: wire.StatementLine) -> str:
+    # All usage without a reservation is an overrun.
+    outcome = [] if line.outcome in (None, "applied") else [str(line.outcome)]
+    said = [flag.value for flag in line.flags] or outcome
+    return f"{line.kind} ({', '.join(said)})" if said else line.kind
 
 
 def expiring(
@@ -149,7 +210,13 @@ def _figures(figures: wire.Standing | wire.StatementLine) -> tuple[str | Text, .
 def _finality(reply: wire.StatementReply) -> list[Text]:
     if reply.final:
         return [Text("final: nothing of this period can come in any more", style="bold green")]
-    told = [Text(f"not final before {shown_time(reply.final_from)}; may still report:", style="yellow")]
+    until = shown_time(reply.final_from)
+    waits = (
+        f"not final before {until}; may still report:"
+        if wall_ms() < reply.final_from
+        else f"not final yet; it waits for what these promise up to {until}:"
+    )
+    told = [Text(waits, style="yellow")]
     for region in reply.open_regions:
         promised = "nothing yet" if region.promise is None else f"all up to {shown_time(region.promise[0])}"
         told.append(Text(f"  {region.region}, which has promised {promised}", style="yellow"))

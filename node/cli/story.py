@@ -114,14 +114,14 @@ def _contenders(conflict: wire.Conflict, names: Names) -> Iterator[Table]:
     parties = [(LOSER, "loser", conflict.loser)]
     parties += [(RIVAL, f"rival {number}", rival) for number, rival in enumerate(conflict.rivals[:MAX_RIVALS_DRAWN], 1)]
     did = table("who", "entry", "accepted (UTC, count)", "operation", "amount#", "outcome")
-    named = table("who", "claim", "idempotency key")
+    named = table("who", "claim", "job", "idempotency key")
     for symbol, who, party in parties:
         name = Text(f"{symbol} {who}", style=STYLES[symbol])
         accepted = f"{shown_clock(party.hlc[0])} +{party.hlc[1]}"
         did.add_row(
             name, names.dot(party.replica, party.seq), accepted, party.kind, amount(party.amount), party.outcome
         )
-        named.add_row(name, party.claim or "–", party.key or "–")
+        named.add_row(name, party.claim or "–", printable(party.job or "–"), party.key or "–")
     yield did
     yield named
 

@@ -30,7 +30,7 @@ from ledger.command import (
     TransferCredit,
     derived_id,
 )
-from ledger.ids import MAX_NAME, ClaimId, JobId, Key, LotId, TenantId, transfer_name
+from ledger.ids import MAX_NAME, ClaimId, JobId, Key, LotId, TenantId, transfer_name, usage_name
 from ledger.operation import (
     Admission,
     Capture,
@@ -137,17 +137,14 @@ class _Judge:
             case CaptureUsage():
                 yield from self._unless_reservation(command.reservation)
                 yield from self._against_time(command.at, "at")
+                yield from self._if_before_the_tenant(self._when(command.at), "at")
             case DebitUsage():
                 yield from self._against_name("debit", self._claim_name(command.debit))
                 yield from self._against_time(command.at, "at")
+                yield from self._if_before_the_tenant(self._when(command.at), "at")
                 yield from self._against_debit(command)
             case RefundUsage():
-                claim = self._claim(command.claim)
-                if claim is None or claim.state == "transferred":
-                    yield Objection(Reason.NOT_FOUND, {"claim": command.claim})
-                elif command.amount > len(claim.used):
-                    yield _invalid("amount")
-                yield from self._against_time(command.at, "at")
+                yield from self._against_refund(command)
             case RevokeLot():
                 lots = self._lots_called(command.lot)
                 if not lots:
@@ -210,6 +207,28 @@ class _Judge:
                 yield Objection(
                     Reason.DEBT_LIMIT, {"requested": debit.amount, "available": available, "debt_limit": limit}
                 )
+
+    def _against_refund(self, refund: RefundUsage) -> Iterator[Objection]:
+        claim = self._claim(refund.claim)
+        if claim is None:
+            yield Objection(Reason.NOT_FOUND, {"claim": refund.claim})
+        elif claim.state == "transferred":
+            yield _invalid("claim")
+        elif refund.amount > len(claim.used):
+            yield _invalid("amount")
+        yield from self._against_time(refund.at, "at")
+        yield from self._if_before_the_tenant(self._when(refund.at), "at")
+        since = self._used_from(refund.claim)
+        if refund.at is not None and since is not None and refund.at < since:
+            yield _invalid("at")
+
+    def _used_from(self, claim: ClaimId) -> int | None:
+        """When usage of a claim begins at the earliest: of usage without a reservation, when its job's first began."""
+        for name, job in self.ledger.jobs.items():
+            if usage_name(JobId(name)) == claim:
+                return min([start for start, end in job.reported if start < end], default=None)
+        known = self._claim(claim)
+        return known.used_from if known is not None else None
 
     def _against_transfer(self, transfer: TransferCredit) -> Iterator[Objection]:
         if transfer.to == self.request.tenant:

@@ -74,6 +74,8 @@ class PlainClaim:
     held: Coins = field(default_factory=list)
     used: Coins = field(default_factory=list)
     debtor_since: Position | None = None
+    used_from: int | None = None
+    """Before which time it cannot have used anything, if that is known."""
 
 
 @dataclass
@@ -246,7 +248,7 @@ def _do(ledger: Ledger, line: Line, now: int) -> str:
         case Move():
             return _move_share(ledger, operation, line, now)
         case Hold():
-            claim = PlainClaim("open", operation.lease_until)
+            claim = PlainClaim("open", operation.lease_until, used_from=now)
             ledger.claims[operation.claim] = claim
             if operation.job is not None:
                 ledger.job(operation.job).reserved_by = operation.claim
@@ -257,7 +259,7 @@ def _do(ledger: Ledger, line: Line, now: int) -> str:
             claim.held = _spend(ledger, operation.amount, now, f"held/{operation.claim}", region)
             return "applied"
         case Debit():
-            claim = PlainClaim("closed", 0)
+            claim = PlainClaim("closed", 0, used_from=operation.at)
             ledger.claims[operation.claim] = claim
             claim.used = _spend(ledger, operation.amount, operation.at, "used", region)
             return "applied"

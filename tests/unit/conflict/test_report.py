@@ -204,10 +204,10 @@ class TestWhatItTells:
         report = world.the_report()
         assert report.tenant == TENANT
         assert report.loser == Party(
-            "us/b2", 1, "us", loser.entry.hlc, {"eu/b1": 1, "us/b2": 1}, "hold", "kb", "b", 70, "applied"
+            "us/b2", 1, "us", loser.entry.hlc, {"eu/b1": 1, "us/b2": 1}, "hold", "kb", "b", None, 70, "applied"
         )
         assert report.rivals == (
-            Party("eu/b1", 2, "eu", winner.entry.hlc, {"eu/b1": 2}, "hold", "ka", "a", 80, "applied"),
+            Party("eu/b1", 2, "eu", winner.entry.hlc, {"eu/b1": 2}, "hold", "ka", "a", None, 80, "applied"),
         )
         assert given.entry.hlc < winner.entry.hlc < loser.entry.hlc
         assert report.canonical_outcome == "applied"

@@ -1,5 +1,6 @@
 """What a node accepts and as which operation; what it refuses, with the reason and the fields that programs read."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -379,10 +380,37 @@ class TestRefund:
         (own,) = (claim for claim in desk.story.account.claims if claim.startswith("~"))
         assert desk.ask(RefundUsage(own, 25)) == Refund(own, 25, 100)
 
-    def test_a_transfer_is_not_refunded(self, desk: Desk) -> None:
+    def test_a_transfer_is_not_refunded_and_the_refusal_says_why(self, desk: Desk) -> None:
         desk.story.do(20, transfer(NAME, 5))
         answer = desk.refusal(RefundUsage(ClaimId(NAME), 5))
-        assert (answer.reason, answer.fields) == (Reason.NOT_FOUND, {"claim": NAME})
+        assert invalid_field(answer) == "claim"
+        assert answer.detail.startswith("claim is a transfer, which cannot be refunded")
+
+
+class TestBeforeTheTenant:
+    """L was granted at 10 ms, and starts then: nothing can have been used before."""
+
+    @pytest.fixture
+    def late(self) -> Desk:
+        desk = Desk()
+        desk.story.do(10, grant("L", 100, starts=10))
+        desk.story.do(11, hold("c", 60))
+        desk.story.do(12, debit("d", 10, at=12))
+        return desk
+
+    @pytest.mark.parametrize("sort", [lambda at: CaptureUsage(C, 5, at), lambda at: RefundUsage(D, 5, at),
+                                      lambda at: DebitUsage(5, at),
+                                      lambda at: DebitUsage(500, at, on_shortage=OnShortage.DEBT)])  # fmt: skip
+    def test_what_was_used_or_given_back_then_is_refused(self, late: Desk, sort: Callable[[int], Command]) -> None:
+        assert not isinstance(late.ask(sort(10)), Refusal)
+        answer = late.refusal(sort(9))
+        assert invalid_field(answer) == "at"
+        assert "before the tenant had anything" in answer.detail
+
+    def test_a_lot_that_starts_before_it_was_granted_is_something_that_it_had(self, late: Desk) -> None:
+        late.story.do(20, grant("back", 5, starts=3))
+        assert isinstance(late.ask(DebitUsage(5, at=3)), Debit)
+        assert invalid_field(late.refusal(DebitUsage(5, at=2))) == "at"
 
 
 class TestRevoke:

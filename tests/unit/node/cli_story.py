@@ -14,6 +14,7 @@ LOSER = wire.Contender(
     kind="hold",
     key="demo:job-7:hold",
     claim="c7",
+    job="train-7",
     amount=600,
     outcome="applied",
 )
@@ -27,6 +28,7 @@ RIVALS = [
         kind="hold",
         key="demo:job-5:hold",
         claim="c5",
+        job=None,
         amount=480,
         outcome="applied",
     ),
@@ -39,6 +41,7 @@ RIVALS = [
         kind="release",
         key=None,
         claim="c3",
+        job=None,
         amount=None,
         outcome="applied",
     ),

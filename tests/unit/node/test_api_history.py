@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from creditmesh import wire
 from creditmesh.wire import ProblemKind
 from ledger.command import DebitUsage, TransferCredit
-from ledger.ids import Key, TenantId
+from ledger.ids import JobId, Key, TenantId, usage_name
 from node.api import replies
 from replication.clock import hlc_at
 from tests.unit.node.in_process import HOUR, NOON, Browser, refused
@@ -35,6 +35,17 @@ async def a_day(east: Browser) -> None:
     await east.post(f"{ACME}/grants", body)
     east.node.clock_ms += 1_000
     await east.post(f"{ACME}/debits", {"amount": 40, "at": NOON - 1_000, "debit": "late"})
+
+
+async def a_bill(east: Browser) -> None:
+    """A job with a reservation, one without, of which a part is refunded, and a debit, all at noon."""
+    await east.granted(100)
+    await east.post(f"{ACME}/reservations", {"amount": 30, "lease_ms": HOUR, "job": "train"})
+    usage = {"tenant": "acme", "type": "usage", "start": NOON, "end": NOON + 1, "amount": 10}
+    events = [{**usage, "id": f"usage of {job}", "job": job} for job in ("train", "stray")]
+    await east.post("/v1/usage-events", events)
+    await east.post(f"{ACME}/refunds", {"claim": usage_name(JobId("stray")), "amount": 4})
+    await east.post(f"{ACME}/debits", {"amount": 5})
 
 
 async def balance(east: Browser, query: str = "") -> wire.BalanceReply:
@@ -164,6 +175,16 @@ class TestStatement:
         final = await statement(east, NOON - DAY, NOON)
         assert (final.final, final.open_regions) == (True, [])
 
+    async def test_names_the_job_of_what_was_reserved_used_and_refunded_and_says_what_nothing_was_reserved_for(
+        self, east: Browser
+    ) -> None:
+        await a_bill(east)
+        lines = (await statement(east, NOON, NOON + 1)).lines[1:]
+        assert [(line.kind, line.job, line.flags) for line in lines] == [
+            ("hold", "train", []), ("usage", "train", []), ("usage", "stray", [wire.EventFlag.UNRESERVED]),
+            ("refund", "stray", [wire.EventFlag.UNRESERVED]), ("debit", None, []),
+        ]  # fmt: skip
+
     async def test_in_msgpack(self, east: Browser) -> None:
         await a_day(east)
         answer = await east.get(f"{ACME}/statement?from={NOON}&to={NOON + DAY}", Accept="application/msgpack")
@@ -183,25 +204,33 @@ class TestCsv:
         assert text.count("\r\n") == text.count("\n") == len(whole.lines) + 3
         first, opening, *rows, closing = csv.reader(io.StringIO(text))
         assert first == [
-            "at", "kind", "entry", "claim", "lot", "key", "outcome", "amount", "available", "held", "used", "debt",
+            "at", "kind", "entry", "claim", "job", "lot", "key", "outcome", "flags", "amount",
+            "available", "held", "used", "debt",
         ]  # fmt: skip
-        assert opening == [str(NOON - DAY), "opening", "", "", "", "", "", "", "0", "0", "0", "0"]
+        assert opening == [str(NOON - DAY), "opening", *[""] * 8, "0", "0", "0", "0"]
         assert rows == [
-            ["" if value is None else str(value) for value in msgspec.structs.astuple(line)] for line in whole.lines
+            ["" if value in (None, []) else str(value) for value in msgspec.structs.astuple(line)]
+            for line in whole.lines
         ]
-        assert closing == [str(NOON + DAY), "closing", "", "", "", "", "open", "", "0", "200", "140", "0"]
+        assert closing == [str(NOON + DAY), "closing", *[""] * 5, "open", "", "", "0", "200", "140", "0"]
+
+    async def test_says_what_nothing_was_reserved_for(self, east: Browser) -> None:
+        await a_bill(east)
+        answer = await east.get(f"{ACME}/statement?from={NOON}&to={NOON + 1}&format=csv")
+        rows = list(csv.DictReader(io.StringIO(answer.body.decode())))
+        assert [row["job"] for row in rows if row["flags"] == "unreserved"] == ["stray", "stray"]
 
     async def test_says_whether_it_is_final(self, east: Browser) -> None:
         await a_day(east)
         east.node.promised = dict.fromkeys(east.node.promised, hlc_at(NOON + LATE))
         answer = await east.get(f"{ACME}/statement?from=0&to={NOON}&format=csv")
-        assert answer.body.decode().splitlines()[-1] == f"{NOON},closing,,,,,final,,10,0,40,0"
+        assert answer.body.decode().splitlines()[-1] == f"{NOON},closing,,,,,,final,,,10,0,40,0"
 
     async def test_quotes_what_must_be_quoted(self, east: Browser) -> None:
         body = {"amount": 5, "expires_at": NOON + HOUR, "lot": "l"}
         await east.post(f"{ACME}/grants", body, Idempotency_Key='a,"b"')
         answer = await east.get(f"{ACME}/statement?from={NOON}&to={NOON + 1}&format=csv")
-        assert answer.body.splitlines()[2] == b'%d,grant,us-east/0boot:1,,l,"a,""b""",applied,5,5,0,0,0' % NOON
+        assert answer.body.splitlines()[2] == b'%d,grant,us-east/0boot:1,,,l,"a,""b""",applied,,5,5,0,0,0' % NOON
 
     async def test_head_is_get_without_the_body(self, east: Browser) -> None:
         await a_day(east)
@@ -258,6 +287,17 @@ class TestForecast:
             assert found.used == used
         east.node.clock_ms = NOON + 2_000
         assert (await east.get(f"{ACME}/forecast")).read(wire.ForecastReply).used == 40
+
+    async def test_of_a_long_job_that_was_reported_at_its_end_the_last_hour_counts(self, east: Browser) -> None:
+        body = {"amount": 900, "starts_at": NOON - DAY, "expires_at": NOON + DAY}
+        await east.post(f"{ACME}/grants", body)
+        event = {
+            "id": "e", "tenant": "acme", "type": "job_finished", "job": "train", "start": NOON - 3 * HOUR, "end": NOON,
+            "amount": 300,
+        }  # fmt: skip
+        await east.post("/v1/usage-events", [event])
+        found = (await east.get(f"{ACME}/forecast")).read(wire.ForecastReply)
+        assert (found.used, found.per_hour, found.runs_out_at) == (100, 100, NOON + 6 * HOUR)
 
     async def test_more_refunded_than_used_burns_nothing(self, east: Browser) -> None:
         await a_day(east)

@@ -179,8 +179,20 @@ def test_every_kind_and_state_of_a_conflict_has_its_word_in_the_schema() -> None
     assert [state.value for state in ConflictState] == [state.value for state in State]
 
 
+async def test_debts_name_the_job_and_say_when_nothing_was_reserved_for_it(overspent: Overspent) -> None:
+    east, now = overspent.east, overspent.east.node.clock_ms
+    event = {"id": "e", "tenant": "umbra", "job": "stray", "type": "usage", "start": now, "end": now + 1}
+    await east.granted(1, tenant="umbra", lot="u")
+    await east.post("/v1/usage-events", [{**event, "amount": 8}])
+    (owed,) = [debt for debt in (await east.get("/v1/debts")).read(wire.DebtsReply).debts if debt.tenant == "umbra"]
+    (claim,) = owed.claims
+    assert (claim.job, claim.flags, claim.debt) == ("stray", [wire.EventFlag.UNRESERVED], 7)
+
+
 async def test_debts_name_who_owes_what_for_which_claim(overspent: Overspent) -> None:
-    owed = [wire.TenantDebt(tenant="acme", debt=20, claims=[wire.ClaimDebt(claim="r-east", debt=20)])]
+    owed = [
+        wire.TenantDebt(tenant="acme", debt=20, claims=[wire.ClaimDebt(claim="r-east", job=None, flags=[], debt=20)])
+    ]
     for browser in (overspent.east, overspent.west):
         assert (await browser.get("/v1/debts")).read(wire.DebtsReply).debts == owed
     await overspent.east.granted(20, lot="l2")

@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from creditmesh import wire
+from node.cli import output
 from node.cli.app import run
 from tests.unit.creditmesh.misbehaving import reservation
 from tests.unit.node.cli_story import OVERSPEND
@@ -156,8 +157,8 @@ def test_a_balance_at_a_time(node: ScriptedNode, capsys: pytest.CaptureFixture[s
 
 
 LINE = wire.StatementLine(
-    at=T, kind="hold", entry="us-east/b1:3", claim="c1", lot=None, key="k", outcome="applied", amount=-60,
-    available=-20, held=60, used=0, debt=20,
+    at=T, kind="hold", entry="us-east/b1:3", claim="c1", job="train", lot=None, key="k", outcome="applied",
+    flags=[], amount=-60, available=-20, held=60, used=0, debt=20,
 )  # fmt: skip
 STATEMENT = wire.StatementReply(
     tenant="acme",
@@ -179,13 +180,16 @@ PERIOD = f"--from {T - 5} --to {T + 2_000}"
 def a_statement_of_two_pages(node: ScriptedNode) -> wire.StatementReply:
     path = f"/v1/tenants/acme/statement?from={T - 5}&to={T + 2_000}&format=json"
     expiry = msgspec.structs.replace(
-        LINE, at=T + 1_000, kind="expiry", entry=None, claim=None, lot="l1", key=None, outcome=None, amount=-5
+        LINE, at=T + 1_000, kind="expiry", entry=None, claim=None, job=None, lot="l1", key=None, outcome=None, amount=-5
     )
     late = msgspec.structs.replace(LINE, at=T + 1_500, kind="capture", outcome="overrun", amount=0)
+    unreserved = msgspec.structs.replace(
+        late, at=T + 1_600, kind="usage", claim="~3c67", job="stray", flags=[wire.EventFlag.UNRESERVED]
+    )
     node.says(f"{path}&limit=1000", STATEMENT)
-    last = msgspec.structs.replace(STATEMENT, lines=[expiry, late], has_more=False, next=None)
+    last = msgspec.structs.replace(STATEMENT, lines=[expiry, late, unreserved], has_more=False, next=None)
     node.says(f"{path}&after=5:2:1:eu/b:1&limit=1000", last)
-    return msgspec.structs.replace(last, lines=[LINE, expiry, late])
+    return msgspec.structs.replace(last, lines=[LINE, expiry, late, unreserved])
 
 
 def test_a_statement_for_people(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
@@ -193,18 +197,65 @@ def test_a_statement_for_people(node: ScriptedNode, capsys: pytest.CaptureFixtur
     code, out, err = ends(capsys, f"statement acme {PERIOD}")
     rows = flat(out)
     assert (code, err) == (0, [])
-    assert rows[3:8] == [
-        "2031-01-23 11:59:59.995Z opening 40 0 0 0",
-        "2031-01-23 12:00:00Z hold c1 us-east/b1:3 −60 -20 60 0 20",
-        "2031-01-23 12:00:01Z expiry l1 −5 -20 60 0 20",
-        "2031-01-23 12:00:01.500Z capture (overrun) c1 us-east/b1:3 0 -20 60 0 20",
-        "2031-01-23 12:00:02Z closing 0 60 1,234 0",
+    assert rows[1] == "time (UTC) what about change available held used owed entry"
+    assert rows[3:10] == [
+        "2031-01-23",
+        "11:59:59.995 opening 40 0 0 0",
+        "12:00:00.000 hold train −60 -20 60 0 20 us-east/b1:3",
+        "12:00:01.000 expiry l1 −5 -20 60 0 20",
+        "12:00:01.500 capture (overrun) train 0 -20 60 0 20 us-east/b1:3",
+        "12:00:01.600 usage (unreserved) stray 0 -20 60 0 20 us-east/b1:3",
+        "12:00:02.000 closing 0 60 1,234 0",
     ]
     assert rows[-4:-1] == [
         "not final before 2031-01-23 12:00:09Z; may still report:",
         "ap-south, which has promised nothing yet",
         "eu-west, which has promised all up to 2031-01-23 12:00:00Z",
     ]
+
+
+def test_a_statement_on_a_narrow_terminal_has_its_figures_beside_each_other_and_all_words_whole(
+    node: ScriptedNode, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "PLAIN_WIDTH", 80)
+    whole = a_statement_of_two_pages(node)
+    figures = {"available": -1_234_567, "held": 345_678, "used": 1_234_567, "debt": 23_456}
+    long = msgspec.structs.replace(LINE, entry="us-east/mwxs1ql1azcryy:4", amount=-1_234_567, **figures)
+    last = msgspec.structs.replace(whole, lines=[long], has_more=False, next=None)
+    path = f"/v1/tenants/acme/statement?from={T - 5}&to={T + 2_000}&format=json"
+    node.says(f"{path}&after=5:2:1:eu/b:1&limit=1000", last)
+    _, out, _ = ends(capsys, f"statement acme {PERIOD}")
+    assert max(map(len, out.splitlines())) <= 80
+    assert flat(out)[1:12] == [
+        "time (UTC), what change available held used owed",
+        flat(out)[2],
+        "2031-01-23",
+        "11:59:59.995 opening 40 0 0 0",
+        "12:00:00.000 hold −60 -20 60 0 20",
+        "train",
+        "us-east/b1:3",
+        "12:00:00.000 hold −1,234,567 -1,234,567 345,678 1,234,567 23,456",
+        "train",
+        "us-east/mwxs1ql1azcryy:4",
+        "12:00:02.000 closing 0 60 1,234 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("final_from", "said"),
+    [
+        (T + 9_000, "not final before 2031-01-23 12:00:09Z; may still report:"),
+        (5_000, "not final yet; it waits for what these promise up to 1970-01-01 00:00:05Z:"),
+    ],
+)
+def test_a_statement_that_could_be_final_says_which_region_it_waits_for(
+    node: ScriptedNode, capsys: pytest.CaptureFixture[str], final_from: int, said: str
+) -> None:
+    waits = msgspec.structs.replace(STATEMENT, final_from=final_from, has_more=False, next=None)
+    node.says("/v1/tenants/acme/statement", waits)
+    rows = flat(ends(capsys, f"statement acme {PERIOD}")[1])
+    assert said in rows
+    assert "ap-south, which has promised nothing yet" in rows
 
 
 def test_a_statement_for_programs_is_all_pages_as_one(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
@@ -495,10 +546,15 @@ def interrupt_at_second_echo(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_debts_by_tenant_and_claim(node: ScriptedNode, capsys: pytest.CaptureFixture[str]) -> None:
-    claims = [wire.ClaimDebt(claim="c1", debt=1_000), wire.ClaimDebt(claim="c2", debt=234)]
+    claims = [
+        wire.ClaimDebt(claim="~3c67", job="train", flags=[wire.EventFlag.UNRESERVED], debt=1_000),
+        wire.ClaimDebt(claim="c2", job=None, flags=[], debt=234),
+    ]
     node.says("/v1/debts", wire.DebtsReply(debts=[wire.TenantDebt(tenant="acme", debt=1_234, claims=claims)], **READ))
     _, out, _ = ends(capsys, "debts")
-    assert [row.split() for row in out.splitlines()][3:5] == [["acme", "1,234", "c1", "1,000"], ["c2", "234"]]
+    assert [row.split() for row in out.splitlines()][3:5] == [
+        ["acme", "1,234", "~3c67", "train", "(unreserved)", "1,000"], ["c2", "234"],
+    ]  # fmt: skip
 
 
 CLUSTER = wire.ClusterReply(

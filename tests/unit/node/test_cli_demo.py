@@ -117,6 +117,8 @@ def test_what_is_wrong_stands_below_the_regions() -> None:
 
 
 def test_debts_by_tenant() -> None:
-    owed = wire.TenantDebt(tenant="acme", debt=1_234, claims=[wire.ClaimDebt(claim="c", debt=1_234)])
+    owed = wire.TenantDebt(
+        tenant="acme", debt=1_234, claims=[wire.ClaimDebt(claim="c", job=None, flags=[], debt=1_234)]
+    )
     assert "acme 1,234 1" in rows(summary.debts([owed]))
     assert "Nobody owes anything." in rows(summary.debts([]))

@@ -73,7 +73,7 @@ def test_the_figures_stand_at_full_width_in_a_hundred_columns() -> None:
     for figures in (
         "◆ loser us-east:655 12:00:07.955 +2 hold 600 applied",
         "● rival 1 eu-west:812 12:00:07.412 +0 hold 480 applied",
-        "◆ loser c7 demo:job-7:hold",
+        "◆ loser c7 train-7 demo:job-7:hold",
         "◆ loser 790 < 812 655",
         "● rival 1 812 601",
         "lot/l1 −600 −120 +480",

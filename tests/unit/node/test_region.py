@@ -2,7 +2,8 @@
 
 import pytest
 
-from ledger.ids import Key, TenantId
+from ledger.command import DebitUsage, RefundUsage
+from ledger.ids import ClaimId, JobId, Key, TenantId, usage_name
 from ledger.refusal import Reason, Refusal
 from node.alarms import AlarmKind
 from node.region import Accepted
@@ -16,6 +17,7 @@ from tests.regions import (
     capture,
     grant,
     reserve,
+    usage,
 )
 from tests.world import START_MS, TENANT
 
@@ -89,6 +91,48 @@ class TestKeys:
         world.do("eu", grant("L", 10), key="k")
         world.do("eu", grant("M", 20), key="k", tenant=OTHER)
         assert world.posted("eu", OTHER) == {"issued": -20, "lot/M": 20}
+
+
+class TestRefunds:
+    """Their time does not lie before that of the usage, where that is known."""
+
+    LATE = START_MS - 500
+
+    @pytest.fixture
+    def world(self) -> Regions:
+        world = Regions("eu", "us")
+        world.do("eu", grant("L", 100, starts=-1_000))
+        world.do("eu", DebitUsage(10, self.LATE, ClaimId("d")))
+        world.do("eu", reserve("c", 10))
+        world.do("eu", capture("c", 10))
+        world.do("eu", usage("train", -490, -480, 10))
+        world.do("eu", usage("train", -500, -495, 10))
+        return world
+
+    def outcome(self, world: Regions, claim: str, at: int | None) -> object:
+        answer = world.ask("eu", RefundUsage(ClaimId(claim), 1, at))
+        return answer.fields["field"] if isinstance(answer, Refusal) else None
+
+    @pytest.mark.parametrize("claim", ["d", usage_name(JobId("train"))])
+    def test_of_a_debit_or_usage_without_a_reservation_it_is_when_that_began(self, world: Regions, claim: str) -> None:
+        assert self.outcome(world, claim, self.LATE) is None
+        assert self.outcome(world, claim, self.LATE - 1) == "at"
+
+    def test_of_a_reservation_it_is_when_that_was_made(self, world: Regions) -> None:
+        made = world.book("eu").account.claims[ClaimId("c")].made.now
+        assert self.outcome(world, "c", made) is None
+        assert self.outcome(world, "c", made - 1) == "at"
+
+    def test_it_is_known_of_what_is_checkpointed_and_in_other_regions_too(self, world: Regions) -> None:
+        world.exchange(2_000)
+        assert world.book("us").is_idle
+        answer = world.ask("us", RefundUsage(ClaimId("d"), 1, self.LATE - 1))
+        assert isinstance(answer, Refusal)
+        assert answer.detail == f"at lies 1 ms before what it refunds: the claim used nothing before {self.LATE}"
+
+    def test_one_that_says_no_time_stands_though_the_usage_lies_ahead_of_this_clock(self, world: Regions) -> None:
+        world.do("eu", DebitUsage(10, world.now + 5_000, ClaimId("ahead")))
+        assert self.outcome(world, "ahead", None) is None
 
 
 class TestTheDisk:
