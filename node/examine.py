@@ -21,13 +21,13 @@ from conflict.contest import Contest
 from ledger.amount import MAX_AMOUNT
 from ledger.claim import Claim, ClaimState
 from ledger.command import GrantCredit, ReleaseHold, ReportUsage
-from ledger.ids import ClaimId, JobId, LotId, Position, TenantId, derived, usage_name
+from ledger.ids import ClaimId, JobId, LotId, Position, TenantId, usage_name
 from ledger.job import Job
 from ledger.operation import Compensation, Difference, Hold
 from ledger.pricing import NoPrice, Work
 from ledger.rules import DAY_MS
 from node.book import LedgerBook
-from node.finding import Finding, FindingKind, Remedy, difference_id, finding_id
+from node.finding import Finding, FindingKind, Remedy, difference_id, key_of, unsettled_id, write_off
 from node.region import Region
 from node.snapshots import JobState, ScheduledJob, Told
 from node.store.rows import dot_at
@@ -94,18 +94,18 @@ class Examination:
     def _owed(self, places: list[Position], debt: int, region: str | None) -> Finding:
         names = [self._book.account.debtors[place] for place in places[:MAX_ENTRIES]]
         more = f" and {len(places) - MAX_ENTRIES} more" if len(places) > MAX_ENTRIES else ""
-        first = _name(dot_at(places[0]))
+        name = self._name(FindingKind.NEGATIVE_BALANCE, self._tenant, _dot(dot_at(places[0])))
         return self._finding(
+            name,
             FindingKind.NEGATIVE_BALANCE,
             self._tenant,
-            first,
             since=places[0].now,
             detail=f"the tenant owes {debt}: {', '.join(names)}{more}",
             places=places,
             remedy=GrantCredit(
                 min(debt, MAX_AMOUNT),
                 self._now + DAY_MS,
-                lot=LotId(f"write-off-{derived(self._tenant, first)}"),
+                lot=write_off(name),
                 weights=None if region is None else ((region, 1),),
             ),
             region=region,
@@ -133,7 +133,7 @@ class Examination:
             self._tenant,
             claim or self._tenant,
             loser.position.now,
-            f"canonical order makes of {_name(loser.dot)} what the books do not say yet",
+            f"canonical order makes of {_dot(loser.dot)} what the books do not say yet",
             (loser.dot, *[amends.dot for amends in contest.amends])[:MAX_ENTRIES],
             Compensation((rest,)) if why_not is None else None,
             why_not,
@@ -151,9 +151,9 @@ class Examination:
         told = self._told.get(claim.job)
         said = "" if told is None else f"; {told.source} says that it is {told.job.state}"
         yield self._finding(
+            self._name(FindingKind.NEVER_STARTED, claim.id, _dot(dot_at(claim.made))),
             FindingKind.NEVER_STARTED,
             claim.id,
-            _name(dot_at(claim.made)),
             since=claim.made.now,
             detail=f"nothing was heard of the job {claim.job}, for which {claim.held_total} is held{said}",
             places=[claim.made],
@@ -263,9 +263,10 @@ class Examination:
             start = max(stretch.start or 0, self._earliest)
             remedy = ReportUsage(job.id, stretch.end, start, cost, _named(job, claim), final=is_over)
         places = [] if claim is None else [claim.made]
-        rests_on = (*(_name(dot_at(place)) for place in places), str(stretch.start))
+        rests_on = (*(_dot(dot_at(place)) for place in places), str(stretch.start))
+        name = self._name(kind, job.id, *rests_on)
         return self._finding(
-            kind, job.id, *rests_on, since=since, detail=detail, places=places, remedy=remedy, why_not=why_not
+            name, kind, job.id, since=since, detail=detail, places=places, remedy=remedy, why_not=why_not
         )
 
     def _cost(self, job: Job, told: Told | None, claim: Claim | None, stretch: "_Stretch") -> int | str:
@@ -290,9 +291,9 @@ class Examination:
         held = claim.held_total if claim is not None else 0
         made = claim or self._book.account.claim(usage_name(job.id))
         return self._finding(
+            self._name(FindingKind.UNFINISHED_USAGE, job.id, str(seen)),
             FindingKind.UNFINISHED_USAGE,
             job.id,
-            str(seen),
             since=seen,
             detail="nobody has said that the job has finished" + (f"; {held} is still held for it" if held else ""),
             places=[] if made is None else [made.made],
@@ -305,11 +306,27 @@ class Examination:
             ),
         )
 
+    # -- what they have in common -----------------------------------------------------------------------------------
+
+    def _name(self, kind: FindingKind, subject: str, *rests_on: str) -> str:
+        return unsettled_id(self._is_settled, kind, self._tenant, subject, *rests_on)
+
+    def _is_settled(self, name: str) -> bool:
+        """Whether anything stands under the name of a finding."""
+        account = self._book.account
+        # A lot keeps its name for longer than a key is remembered.
+        return account.remembered(key_of(name), self._now) is not None or write_off(name) in self._grants
+
+    @cached_property
+    def _grants(self) -> set[LotId]:
+        return {lot.grant for lot in self._book.account.lots.values()}
+
     def _finding(
         self,
+        name: str,
         kind: FindingKind,
         subject: str,
-        *rests_on: str,
+        *,
         since: int,
         detail: str,
         places: list[Position],
@@ -317,7 +334,6 @@ class Examination:
         why_not: str | None = None,
         region: str | None = None,
     ) -> Finding:
-        name = finding_id(kind, self._tenant, subject, *rests_on)
         entries = tuple(map(dot_at, places[:MAX_ENTRIES]))
         return Finding(name, kind, self._tenant, subject, since, detail, entries, remedy, why_not, region)
 
@@ -363,5 +379,5 @@ def _named(job: Job, claim: Claim | None) -> ClaimId | None:
     return claim.id if claim is not None and claim.id != job.claim else None
 
 
-def _name(dot: Dot) -> str:
+def _dot(dot: Dot) -> str:
     return f"{dot.replica}:{dot.seq}"

@@ -1,27 +1,31 @@
 """A finding: one thing that does not add up, what it rests on, and the operation that would settle it.
 
-A finding's id is made from what it rests on and nothing else, so every region that knows the same finds the same under
-the same id, for as long as it stands; when the same thing goes wrong again, that rests on something else, and has
-another id. The id is the idempotency key of its operation. That is posted at most once, whoever asks for it where.
+A finding's id is made from what it rests on and, where that was settled before and goes wrong again, from how often it
+was (`unsettled_id`). So every region that knows the same finds the same under the same id, for as long as it stands,
+and what has been settled under an id does not stand under it any more. The id is the idempotency key of its operation.
+That is posted at most once, whoever asks for it where; the request is the finding, whatever its operation has become.
 
 An id tells by itself whether it is one, so that what has gone is told from what never was. That of a difference in the
 books names the entry and counts the amends made before, because a compensation has no key to find it by.
 """
 
 import re
+from collections.abc import Callable
 from enum import StrEnum
+from itertools import count
 from typing import Final, NamedTuple
 
 from msgspec import Struct
 
 from ledger.command import GrantCredit, ReleaseHold, ReportUsage
-from ledger.ids import Key, TenantId, derived
+from ledger.ids import Key, LotId, TenantId, derived
 from ledger.operation import Compensation
 from replication.clock import REPLICA_PATTERN, Dot
 
 KEY_PREFIX: Final = "reconciliation:"
 _STEM_DIGITS: Final = 16
 _CHECK_DIGITS: Final = 8
+_REQUEST_DIGITS: Final = 16
 
 _is_stem = re.compile(rf"^[0-9a-f]{{{_STEM_DIGITS}}}\Z").match
 _is_number = re.compile(r"^[0-9]{1,16}\Z").match
@@ -87,6 +91,19 @@ def finding_id(kind: FindingKind, tenant: TenantId, subject: str, *rests_on: str
     return f"{kind}.{stem}{_check(kind, tenant, stem)}"
 
 
+def unsettled_id(
+    is_settled: Callable[[str], bool], kind: FindingKind, tenant: TenantId, subject: str, *rests_on: str
+) -> str:
+    """The first id of a finding that rests on these things under which nothing has been settled.
+
+    It is counted how often they were settled, and not said by which entries: two regions that have not heard of each
+    other's may then go on under one id, and one of their operations is the duplicate of the other.
+    """
+    again = ([] if times == 0 else [str(times)] for times in count())
+    names = (finding_id(kind, tenant, subject, *rests_on, *times) for times in again)
+    return next(name for name in names if not is_settled(name))
+
+
 def is_finding_id(tenant: TenantId, name: str) -> bool:
     """Whether this is the id of a finding about a tenant, standing or not, that `finding_id` made."""
     kind, _, digits = name.partition(".")
@@ -113,6 +130,16 @@ def difference_in(name: str) -> tuple[Dot, int] | None:
 def key_of(name: str) -> Key:
     """The idempotency key under which a finding is settled."""
     return Key(KEY_PREFIX + name)
+
+
+def request_of(name: str) -> str:
+    """The fingerprint of asking for a finding: not of its operation, which two regions may see differently."""
+    return derived("finding", name)[:_REQUEST_DIGITS]
+
+
+def write_off(name: str) -> LotId:
+    """The lot that is granted to settle a debt."""
+    return LotId(f"write-off-{name.rpartition('.')[2]}")
 
 
 def _check(kind: str, tenant: TenantId, stem: str) -> str:
