@@ -3,7 +3,8 @@
 By the state that the region has of the tenant now, and by the snapshots of this node, there may be
 
     never_started       a reservation is open for a job of which nothing has been heard for the grace time
-    running_unreserved  a snapshot says that a job runs, or ran, without an open reservation, and it was not charged
+    running_unreserved  a job runs, or ran, without an open reservation, and was not charged: by a snapshot or, for
+                        longer than the grace time or to its end, by reports
     lapsed_running      a job was seen after its reservation had lapsed, or had become void, and it was not charged
     unfinished_usage    a job that was seen has not been seen for the grace time, and has not been finished
     negative_balance    the tenant owes
@@ -23,7 +24,7 @@ from ledger.claim import Claim, ClaimState
 from ledger.command import GrantCredit, ReleaseHold, ReportUsage
 from ledger.ids import ClaimId, JobId, LotId, Position, TenantId, usage_name
 from ledger.job import Job
-from ledger.operation import Compensation, Difference, Hold
+from ledger.operation import Compensation, Difference, Hold, Lapse
 from ledger.pricing import NoPrice, Work
 from ledger.rules import DAY_MS
 from node.book import LedgerBook
@@ -35,6 +36,8 @@ from replication.clock import Dot
 
 MAX_ENTRIES: Final = 16
 """A finding names the first so many entries that it rests on."""
+
+_LAPSES_WITHIN: Final = 50
 
 Looked = Iterator[Finding | None]
 """What was found, and None for each thing that is as it should be."""
@@ -70,11 +73,11 @@ class Examination:
         yield from self.books()
         for claim in list(self._book.account.claims.values()):
             yield from self.reservation(claim.id)
-        for running in self._book.running_jobs():
-            yield from self.job(running.id)
+        for still_open in self._book.open_jobs():
+            yield from self.job(still_open.id)
         for name in self._told:
             job = self._book.account.job(name)
-            if job is None or not job.is_running:
+            if job is None or not job.is_open:
                 yield from self.job(name)
 
     # -- the books --------------------------------------------------------------------------------------------------
@@ -188,7 +191,7 @@ class Examination:
         told = self._told.get(name)
         runs_at = told.at if told is not None and told.job.state is JobState.RUNNING else -1
         seen = max(_seen_at(told), -1 if job.seen_at is None else job.seen_at)
-        if seen < 0 or (job.finished_at is not None and runs_at <= job.finished_at):
+        if seen < 0 or (job.finished_at is not None and runs_at <= job.finished_at and not job.is_free):
             yield None
             return
         claim = self._reservation_of(job, told)
@@ -201,7 +204,7 @@ class Examination:
                 yield self._seen_after(claim, job, told, seen)
             case _:
                 is_known = job.seen_at is not None
-                yield self._unreserved(claim, job, told)
+                yield self._unreserved(claim, job, told, seen)
         is_old = job.finished_at is None and self._now - seen > self._grace_ms
         yield self._unfinished(claim, job, told, seen) if is_old and is_known else None
 
@@ -230,18 +233,39 @@ class Examination:
         detail = f"the job was seen {seen - ended_at} ms after its reservation {claim.id} {how}"
         return self._usage(FindingKind.LAPSED_RUNNING, job, told, claim, stretch, ended_at, detail)
 
-    def _unreserved(self, claim: Claim | None, job: Job, told: Told | None) -> Finding | None:
+    def _unreserved(self, claim: Claim | None, job: Job, told: Told | None, seen: int) -> Finding | None:
         """Whether a job runs with nothing reserved for it, or has run with nothing that was ever reserved."""
-        if told is None or not _was_at_work(told.job) or (claim is not None and told.job.ended_at is not None):
+        is_told = told is not None and _was_at_work(told.job) and (claim is None or told.job.ended_at is None)
+        is_reported = self._is_unheld(claim, job, told)
+        if not is_told and not is_reported:
             return None
-        stretch = _not_charged(job, told, _seen_at(told))
+        stretch = _not_charged(job, told, seen if is_reported else _seen_at(told))
         if stretch.is_empty:
             return None
+        who = f"{told.source} says" if told is not None and is_told else "reports say"
+        is_over = job.is_free or (told is not None and told.job.ended_at is not None)
         what = "nothing is reserved for it" if claim is None else f"its reservation {claim.id} is closed"
-        ran = "runs" if told.job.ended_at is None else "has run"
-        since = told.at if stretch.start is None else stretch.start
-        detail = f"{told.source} says that the job {ran}, and {what}"
+        since = stretch.start
+        if since is None:
+            since = told.at if told is not None and is_told else seen if job.unheld is None else job.unheld.now
+        detail = f"{who} that the job {'has run' if is_over else 'runs'}, and {what}"
         return self._usage(FindingKind.RUNNING_UNRESERVED, job, told, claim, stretch, since, detail)
+
+    def _is_unheld(self, claim: Claim | None, job: Job, told: Told | None) -> bool:
+        """Whether reports say that a job has run without a reservation to its end, or by now for the grace time.
+
+        Within that time the reservation may still be on its way here, or the report of what the job cost.
+        """
+        if job.is_free:
+            assert job.finished_at is not None
+            # Of what is over for too long no report is taken any more.
+            return self._now - job.finished_at > self._grace_ms and job.finished_at > self._earliest
+        if not job.is_running or job.unheld is None:
+            return False
+        assert job.seen_at is not None
+        start = _not_charged(job, told, job.seen_at).start
+        since = start if claim is None and start is not None else job.unheld.now
+        return job.seen_at - since > self._grace_ms
 
     def _usage(
         self,
@@ -262,12 +286,21 @@ class Examination:
             is_over = told is not None and told.job.state is JobState.FINISHED
             start = max(stretch.start or 0, self._earliest)
             remedy = ReportUsage(job.id, stretch.end, start, cost, _named(job, claim), final=is_over)
-        places = [] if claim is None else [claim.made]
-        rests_on = (*(_dot(dot_at(place)) for place in places), str(stretch.start))
-        name = self._name(kind, job.id, *rests_on)
+        hold = [] if claim is None else [claim.made]
+        name = self._name(kind, job.id, *(_dot(dot_at(place)) for place in hold), str(stretch.start))
+        places = [*hold, *self._lapse(claim), *_reports(job)]
         return self._finding(
             name, kind, job.id, since=since, detail=detail, places=places, remedy=remedy, why_not=why_not
         )
+
+    def _lapse(self, claim: Claim | None) -> list[Position]:
+        """The lapse of a reservation, if it is among the first entries since its lease has ended: it mostly is."""
+        if claim is None or claim.state is not ClaimState.LAPSED:
+            return []
+        end = Position(claim.lease_until << 16, "", "", 0)
+        since = self._book.entries(end, _LAPSES_WITHIN)
+        lapses = [(filed.position, filed.operation) for filed in since if isinstance(filed.operation, Lapse)]
+        return [place for place, lapse in lapses if lapse.claim == claim.id][:1]
 
     def _cost(self, job: Job, told: Told | None, claim: Claim | None, stretch: "_Stretch") -> int | str:
         """What a stretch costs, or why nobody can say."""
@@ -296,7 +329,7 @@ class Examination:
             job.id,
             since=seen,
             detail="nobody has said that the job has finished" + (f"; {held} is still held for it" if held else ""),
-            places=[] if made is None else [made.made],
+            places=[*([] if made is None else [made.made]), *_reports(job)[-1:]],
             remedy=ReportUsage(
                 job.id,
                 # What lies further back is no longer taken.
@@ -334,7 +367,7 @@ class Examination:
         why_not: str | None = None,
         region: str | None = None,
     ) -> Finding:
-        entries = tuple(map(dot_at, places[:MAX_ENTRIES]))
+        entries = tuple(map(dot_at, sorted(set(places))[:MAX_ENTRIES]))
         return Finding(name, kind, self._tenant, subject, since, detail, entries, remedy, why_not, region)
 
 
@@ -359,6 +392,11 @@ def _not_charged(job: Job, told: Told | None, until: int) -> _Stretch:
     if job.covered:
         start = max(job.covered[-1][1], 0 if start is None else start)
     return _Stretch(start, until)
+
+
+def _reports(job: Job) -> list[Position]:
+    """The first report since nothing is held for a job, and the one that saw it last."""
+    return [place for place in (job.unheld, job.last) if place is not None]
 
 
 def _was_at_work(job: ScheduledJob) -> bool:

@@ -35,15 +35,15 @@ class TestARun:
     def test_a_job_that_is_only_reserved_for_does_not_run(self, world: Priced) -> None:
         world.do("eu", hold())
         world.exchange(3_000)
-        assert list(world.book("eu").running_jobs()) == []
+        assert list(world.book("eu").open_jobs()) == []
         world.do("eu", beat())
-        assert [job.id for job in world.book("eu").running_jobs()] == [J]
+        assert [job.id for job in world.book("eu").open_jobs()] == [J]
         world.exchange(3_000)
-        assert [job.id for job in world.book("eu").running_jobs()] == [J]
+        assert [job.id for job in world.book("eu").open_jobs()] == [J]
         world.do("eu", ReportUsage(J, world.now, final=True))
-        assert list(world.book("eu").running_jobs()) == []
+        assert list(world.book("eu").open_jobs()) == []
         world.exchange(3_000)
-        assert list(world.book("eu").running_jobs()) == []
+        assert list(world.book("eu").open_jobs()) == []
 
     def test_it_takes_breaks_in_the_middle_of_a_large_tenant(self, world: Priced) -> None:
         for number in range(250):
