@@ -55,15 +55,23 @@ Remedy = ReleaseHold | ReportUsage | GrantCredit | Compensation
 """What would settle a finding."""
 
 
+class Place(NamedTuple):
+    """The order of findings: the longest standing first, and of those the ones that rest on the same thing together."""
+
+    since: int
+    rests_on: str
+
+
 class Finding(Struct, frozen=True, gc=False):
-    """One finding. ``since`` is in ms; ``remedy`` is None where ``why_not`` says why there is none."""
+    """One finding. ``remedy`` is None where ``why_not`` says why there is none."""
 
     id: str
     kind: FindingKind
     tenant: TenantId
     subject: str
     """The reservation, the job, or the tenant."""
-    since: int
+    place: Place
+    """Where it stands in a list."""
     detail: str
     entries: tuple[Dot, ...]
     """The first of those that it rests on."""
@@ -73,16 +81,26 @@ class Finding(Struct, frozen=True, gc=False):
     """The region that must act, where not every one can."""
 
     @property
-    def place(self) -> "Place":
-        """Where it stands in a list."""
-        return Place(self.since, self.id)
+    def since(self) -> int:
+        """For how long it stands: since when, in ms."""
+        return self.place.since
 
 
-class Place(NamedTuple):
-    """The order of findings: the longest standing first."""
+class Sighting(Struct, frozen=True):
+    """That there is a finding. To count or pass over many it need not be known what they are called and would cost."""
 
-    since: int
-    id: str
+    kind: FindingKind
+    place: Place
+    name: Callable[[], str]
+    tell: Callable[[str], Finding]
+
+    def found(self) -> Finding:
+        """All that there is to say of it."""
+        return self.tell(self.name())
+
+    def is_called(self, name: str) -> bool:
+        """Whether it has this id."""
+        return name.startswith(f"{self.kind}.") and self.name() == name
 
 
 def finding_id(kind: FindingKind, tenant: TenantId, subject: str, *rests_on: str) -> str:

@@ -23,7 +23,7 @@ def look(
     world: Regions, name: str, wanted: str | FindingKind | None = None, tenant: TenantId = TENANT
 ) -> Finding | None:
     """The first finding of a tenant, or the one of that id or kind."""
-    result = Reconciliation(tenant, lambda finding: wanted in (None, finding.id, finding.kind))
+    result = Reconciliation(tenant, lambda seen: wanted in (None, seen.kind) or seen.is_called(str(wanted)))
     for _ in reconcile(world.region(name), world.now, result):
         pass
     return next(iter(result.found), None)
