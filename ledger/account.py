@@ -216,7 +216,7 @@ class Account(Cells):
             case Settle():
                 return Outcome.APPLIED, None
             case Heartbeat():
-                return self._heartbeat(operation)
+                return self._heartbeat(operation, place)
             case Usage():
                 return self._usage(operation, place)
             case Transfer():
@@ -322,7 +322,8 @@ class Account(Cells):
         covered, fresh_ms = cover(job.covered, usage.start, usage.end)
         amount = share(usage.amount, fresh_ms, usage.end - usage.start) if fresh_ms else 0
         reserved = name != usage_name(usage.job)
-        self._set_job(job.used(covered, usage.end, amount, reserved=reserved, final=usage.final))
+        held = self._is_open(name)
+        self._set_job(job.used(covered, usage.end, amount, place, reserved=reserved, held=held, final=usage.final))
         if amount:
             return self._consume(name, amount, usage.start, place, final=usage.final, job=usage.job)
         claim = self.claim(name)
@@ -332,11 +333,16 @@ class Account(Cells):
             return Outcome.APPLIED, self._touched(claim)
         return Outcome.COVERED if usage.start < usage.end else Outcome.CLOSED, self._touched(claim)
 
-    def _heartbeat(self, beat: Heartbeat) -> tuple[Outcome, Claim | None]:
+    def _heartbeat(self, beat: Heartbeat, place: Position) -> tuple[Outcome, Claim | None]:
         job = self.job(beat.job) or Job(beat.job)
-        self._set_job(job.seen(beat.at, started=beat.started))
         name = self.reservation_of(job, beat.claim)
+        self._set_job(job.seen(beat.at, place, started=beat.started, held=name is not None and self._is_open(name)))
         return self._extend(self.claim(name) if name is not None else None, beat.lease_until)
+
+    def _is_open(self, name: ClaimId) -> bool:
+        """Whether a claim holds anything; one that does is in memory."""
+        claim = self.claims.get(name)
+        return claim is not None and claim.state is ClaimState.OPEN
 
     def _release(self, release: Release) -> tuple[Outcome, Claim | None]:
         claim = self.claim(release.claim)

@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right
 
 from msgspec import Struct
 
-from ledger.ids import ClaimId, JobId
+from ledger.ids import ClaimId, JobId, Position
 
 Intervals = tuple[tuple[int, int], ...]
 """Half-open stretches of time in ms, in order, with gaps between them."""
@@ -30,28 +30,47 @@ class Job(Struct, frozen=True, gc=False, array_like=True):
     charged: int = 0
     unreserved: int = 0
     """How much of ``charged`` no reservation was there for."""
+    unheld: Position | None = None
+    """The first of its latest reports that found no open reservation for it."""
+    last: Position | None = None
+    """The report that says ``seen_at``."""
 
     @property
     def is_running(self) -> bool:
         """Whether reports say so: it was seen to run, and nobody has said that it has finished."""
         return self.seen_at is not None and self.finished_at is None
 
+    @property
+    def is_free(self) -> bool:
+        """Whether it is over by its reports, and nothing was ever reserved for it or charged for any of its time."""
+        if self.started_at is None or self.finished_at is None or self.unheld is None:
+            return False
+        return self.started_at < self.finished_at and self.claim is None and not self.covered
+
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody has still to say something of it: that it has finished, or what it cost."""
+        return self.is_running or self.is_free
+
     def reserved(self, claim: ClaimId) -> "Job":
         """With a reservation made for it."""
         return Job(
-            self.id, claim, self.started_at, self.seen_at, self.finished_at, self.covered, self.charged, self.unreserved
-        )
+            self.id, claim, self.started_at, self.seen_at, self.finished_at, self.covered, self.charged,
+            self.unreserved, None, self.last,
+        )  # fmt: skip
 
-    def seen(self, at: int, *, started: bool) -> "Job":
-        """Known to run at `at`, and perhaps to have started then."""
+    def seen(self, at: int, place: Position, *, started: bool, held: bool) -> "Job":
+        """Known to run at `at`, and perhaps to have started then; `held`: with an open reservation."""
         began = at if started and (self.started_at is None or at < self.started_at) else self.started_at
         return Job(
             self.id, self.claim, began, max(at, self.seen_at or 0), self.finished_at, self.covered,
-            self.charged, self.unreserved,
+            self.charged, self.unreserved, *self._reported(at, place, held=held),
         )  # fmt: skip
 
-    def used(self, covered: Intervals, until: int, amount: int, *, reserved: bool, final: bool) -> "Job":
-        """Charged `amount` more, for what is now `covered`."""
+    def used(
+        self, covered: Intervals, until: int, amount: int, place: Position, *, reserved: bool, held: bool, final: bool
+    ) -> "Job":
+        """Charged `amount` more, for what is now `covered`; `held`: from an open reservation."""
         return Job(
             self.id,
             self.claim,
@@ -61,7 +80,12 @@ class Job(Struct, frozen=True, gc=False, array_like=True):
             covered,
             self.charged + amount,
             self.unreserved + (0 if reserved else amount),
+            *self._reported(until, place, held=held),
         )
+
+    def _reported(self, at: int, place: Position, *, held: bool) -> tuple[Position | None, Position | None]:
+        """``unheld`` and ``last`` after a report that is about `at`."""
+        return None if held else self.unheld or place, place if at >= (self.seen_at or 0) else self.last
 
 
 def cover(covered: Intervals, start: int, end: int) -> tuple[Intervals, int]:

@@ -1,28 +1,17 @@
 """Applying a finding: the operation that would settle it is posted, once, however often and wherever it is asked for.
 
-The finding's id is the idempotency key. Whoever asks again gets the first entry again, in any region that has it. An
-operation that the ledger refuses leaves nothing behind, as always.
+The finding's id is the idempotency key, and the request is the finding. Whoever asks again gets the first entry again,
+in any region that has it. An operation that the ledger refuses leaves nothing behind, as always.
 """
-
-from typing import Final
 
 from msgspec import Struct
 
 from ledger.ids import TenantId
-from ledger.operation import Compensation, Content, Grant, Release, Usage
+from ledger.operation import Compensation
 from ledger.refusal import Reason, Refusal, invalid, not_found
-from node.finding import Finding, FindingKind, difference_in, is_finding_id, key_of
+from node.finding import Finding, difference_in, is_finding_id, key_of, request_of
 from node.reconcile import standing
 from node.region import Accepted, Region
-
-_SETTLED_BY: Final[dict[FindingKind, type[Content]]] = {
-    FindingKind.NEVER_STARTED: Release,
-    FindingKind.RUNNING_UNRESERVED: Usage,
-    FindingKind.LAPSED_RUNNING: Usage,
-    FindingKind.UNFINISHED_USAGE: Usage,
-    FindingKind.NEGATIVE_BALANCE: Grant,
-    FindingKind.BOOKS_DIFFER: Compensation,
-}
 
 
 class Gone(Struct, frozen=True):
@@ -56,7 +45,7 @@ def apply(region: Region, tenant: TenantId, name: str, found: Finding | None, no
     if finding.region is not None and finding.region != region.settings.region:
         return invalid("finding", f"names one that the region {finding.region} has to settle; apply it there")
     if not isinstance(finding.remedy, Compensation):
-        return region.submit(tenant, finding.remedy, key_of(name), now)
+        return region.submit(tenant, finding.remedy, key_of(name), now, request_of(name))
     assert difference is not None
     posted = region.amend(tenant, difference[0], now)
     if posted is None:
@@ -67,7 +56,7 @@ def apply(region: Region, tenant: TenantId, name: str, found: Finding | None, no
 def _posted(region: Region, tenant: TenantId, name: str, now: int) -> Accepted | Refusal | None:
     """What stands under the key of a finding."""
     before = region.accepted_under(tenant, key_of(name), now)
-    if before is None or isinstance(before.filed.entry.content, _SETTLED_BY[FindingKind(name.partition(".")[0])]):
+    if before is None or before.filed.request == request_of(name):
         return before
     detail = "the key of the finding was used for another request"
     return Refusal(Reason.IDEMPOTENCY_MISMATCH, detail, {"key": key_of(name)})

@@ -157,10 +157,10 @@ class LedgerBook:
         """Checkpointed claims that have ended, by id."""
         return self._past.ended_claims(after, limit)
 
-    def running_jobs(self) -> Iterator[Job]:
-        """The jobs that run by their reports, each as it stands when it is looked at."""
+    def open_jobs(self) -> Iterator[Job]:
+        """The jobs that run by their reports or were free, each as it stands when it is looked at."""
         recent = dict(self.account.jobs)
-        yield from (job for job in recent.values() if job.is_running)
+        yield from (job for job in recent.values() if job.is_open)
         yield from (job for job in self._past.all(Table.RUNNING, decode_job) if job.id not in recent)
 
     def entries(self, after: Position, limit: int) -> list[Filed]:
@@ -446,7 +446,7 @@ class LedgerBook:
                 overlay.put(Table.KEYS, key, encode_value(value))
             elif cell is Cell.JOB:
                 assert isinstance(value, Job)
-                key, runs = prefix + job_key(value.id), value.is_running
+                key, runs = prefix + job_key(value.id), value.is_open
                 overlay.put(Table.RUNNING if runs else Table.RESTING, key, encode_value(value))
                 overlay.delete(Table.RESTING if runs else Table.RUNNING, key)
             elif cell is Cell.CLAIM:

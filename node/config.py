@@ -262,6 +262,9 @@ def load(path: Path, data: Path | None = None) -> ClusterConfig:
         raise ConfigError(f"{path}: store.max_map_bytes: must be at least store.map_bytes")
     if file.limits.batch_bytes < file.limits.body_bytes:
         raise ConfigError(f"{path}: limits.batch_bytes: must be at least limits.body_bytes")
+    if file.rules.key_lifetime_ms < file.limits.max_late_ms:
+        # Usage that is sent again must not be taken a second time because its key is forgotten already.
+        raise ConfigError(f"{path}: rules.key_lifetime_ms: must be at least limits.max_late_ms")
     return ClusterConfig(path=path, regions=regions, rates=_rate_card(path, file.rates), file=file)
 
 

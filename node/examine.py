@@ -3,7 +3,8 @@
 By the state that the region has of the tenant now, and by the snapshots of this node, there may be
 
     never_started       a reservation is open for a job of which nothing has been heard for the grace time
-    running_unreserved  a snapshot says that a job runs, or ran, without an open reservation, and it was not charged
+    running_unreserved  a job runs, or ran, without an open reservation, and was not charged: by a snapshot or, for
+                        longer than the grace time or to its end, by reports
     lapsed_running      a job was seen after its reservation had lapsed, or had become void, and it was not charged
     unfinished_usage    a job that was seen has not been seen for the grace time, and has not been finished
     negative_balance    the tenant owes
@@ -13,7 +14,7 @@ A snapshot says what was true when it was made. A job that it says is running wa
 snapshots stop coming, what the last one said grows old like any other sign of life.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -23,20 +24,33 @@ from ledger.claim import Claim, ClaimState
 from ledger.command import GrantCredit, ReleaseHold, ReportUsage
 from ledger.ids import ClaimId, JobId, LotId, Position, TenantId, derived, usage_name
 from ledger.job import Job
-from ledger.operation import Compensation, Difference, Hold
+from ledger.operation import Compensation, Difference, Hold, Lapse
 from ledger.pricing import NoPrice, Work
 from ledger.rules import DAY_MS
 from node.book import LedgerBook
-from node.finding import Finding, FindingKind, Remedy, difference_id, finding_id
+from node.finding import (
+    Finding,
+    FindingKind,
+    Place,
+    Remedy,
+    Sighting,
+    difference_id,
+    key_of,
+    unsettled_id,
+    write_off,
+)
 from node.region import Region
-from node.snapshots import JobState, ScheduledJob, Told
+from node.snapshots import JobState, Told
 from node.store.rows import dot_at
+from node.worktime import Stretch, not_charged, reports_of, seen_at, was_at_work
 from replication.clock import Dot
 
 MAX_ENTRIES: Final = 16
 """A finding names the first so many entries that it rests on."""
 
-Looked = Iterator[Finding | None]
+_LAPSES_WITHIN: Final = 50
+
+Looked = Iterator[Sighting | None]
 """What was found, and None for each thing that is as it should be."""
 
 
@@ -70,11 +84,11 @@ class Examination:
         yield from self.books()
         for claim in list(self._book.account.claims.values()):
             yield from self.reservation(claim.id)
-        for running in self._book.running_jobs():
-            yield from self.job(running.id)
+        for still_open in self._book.open_jobs():
+            yield from self.job(still_open.id)
         for name in self._told:
             job = self._book.account.job(name)
-            if job is None or not job.is_running:
+            if job is None or not job.is_open:
                 yield from self.job(name)
 
     # -- the books --------------------------------------------------------------------------------------------------
@@ -91,25 +105,17 @@ class Examination:
         else:
             yield None
 
-    def _owed(self, places: list[Position], debt: int, region: str | None) -> Finding:
+    def _owed(self, places: list[Position], debt: int, region: str | None) -> Sighting:
         names = [self._book.account.debtors[place] for place in places[:MAX_ENTRIES]]
-        more = f" and {len(places) - MAX_ENTRIES} more" if len(places) > MAX_ENTRIES else ""
-        first = _name(dot_at(places[0]))
-        return self._finding(
-            FindingKind.NEGATIVE_BALANCE,
-            self._tenant,
-            first,
-            since=places[0].now,
-            detail=f"the tenant owes {debt}: {', '.join(names)}{more}",
-            places=places,
-            remedy=GrantCredit(
-                min(debt, MAX_AMOUNT),
-                self._now + DAY_MS,
-                lot=LotId(f"write-off-{derived(self._tenant, first)}"),
-                weights=None if region is None else ((region, 1),),
-            ),
-            region=region,
-        )
+
+        def tell(name: str) -> _Story:
+            more = f" and {len(places) - MAX_ENTRIES} more" if len(places) > MAX_ENTRIES else ""
+            weights = None if region is None else ((region, 1),)
+            remedy = GrantCredit(min(debt, MAX_AMOUNT), self._now + DAY_MS, lot=write_off(name), weights=weights)
+            return _Story(f"the tenant owes {debt}: {', '.join(names)}{more}", places, remedy, region=region)
+
+        rests_on = _dot(dot_at(places[0]))
+        return self._sighting(FindingKind.NEGATIVE_BALANCE, self._tenant, rests_on, since=places[0].now, tell=tell)
 
     def books(self) -> Looked:
         """Compensations that are due."""
@@ -118,7 +124,7 @@ class Examination:
         for contest in list(book.contests.values()):
             yield None if contest.is_settled else self._difference(book, contest)
 
-    def _difference(self, book: LedgerBook, contest: Contest) -> Finding:
+    def _difference(self, book: LedgerBook, contest: Contest) -> Sighting:
         loser = contest.loser
         claim = book.account.concerned(loser.operation) if loser.operation is not None else None
         why_not = None
@@ -127,18 +133,21 @@ class Examination:
         elif loser.position.region == self._region.settings.region and self._region.may_have_posted:
             why_not = "what this region has posted before may still come back from a peer"
         rest = Difference(loser.entry.replica, loser.entry.seq, contest.open_difference)
-        return Finding(
-            difference_id(loser.dot, len(contest.amends)),
+        name = difference_id(loser.dot, len(contest.amends))
+        found = Finding(
+            name,
             FindingKind.BOOKS_DIFFER,
             self._tenant,
             claim or self._tenant,
-            loser.position.now,
-            f"canonical order makes of {_name(loser.dot)} what the books do not say yet",
+            Place(loser.position.now, name),
+            f"canonical order makes of {_dot(loser.dot)} what the books do not say yet",
             (loser.dot, *[amends.dot for amends in contest.amends])[:MAX_ENTRIES],
             Compensation((rest,)) if why_not is None else None,
             why_not,
             loser.position.region,
         )
+        # Told at once: a contest goes on.
+        return Sighting(found.kind, found.place, lambda: name, lambda _: found)
 
     # -- reservations -----------------------------------------------------------------------------------------------
 
@@ -148,17 +157,14 @@ class Examination:
         if claim is None or claim.state is not ClaimState.OPEN or claim.job is None or self._is_in_use(claim):
             yield None
             return
-        told = self._told.get(claim.job)
-        said = "" if told is None else f"; {told.source} says that it is {told.job.state}"
-        yield self._finding(
-            FindingKind.NEVER_STARTED,
-            claim.id,
-            _name(dot_at(claim.made)),
-            since=claim.made.now,
-            detail=f"nothing was heard of the job {claim.job}, for which {claim.held_total} is held{said}",
-            places=[claim.made],
-            remedy=ReleaseHold(claim.id),
-        )
+        told, rests_on = self._told.get(claim.job), _dot(dot_at(claim.made))
+
+        def tell(_: str) -> _Story:
+            said = "" if told is None else f"; {told.source} says that it is {told.job.state}"
+            detail = f"nothing was heard of the job {claim.job}, for which {claim.held_total} is held{said}"
+            return _Story(detail, [claim.made], ReleaseHold(claim.id))
+
+        yield self._sighting(FindingKind.NEVER_STARTED, claim.id, rests_on, since=claim.made.now, tell=tell)
 
     def _is_in_use(self, claim: Claim) -> bool:
         if self._now - claim.made.now <= self._grace_ms or claim.used_total or claim.id in self._named_by_work:
@@ -168,7 +174,7 @@ class Examination:
         # What was heard before an earlier end of the job is not about this reservation.
         if job is not None and job.seen_at is not None and (job.is_running or job.seen_at > claim.made.now):
             return True
-        if claim.job in self._told and _was_at_work(self._told[claim.job].job):
+        if claim.job in self._told and was_at_work(self._told[claim.job].job):
             return True
         hold = self._region.journal.find(*dot_at(claim.made))
         # A renewal is a sign of life, too.
@@ -178,7 +184,7 @@ class Examination:
     def _named_by_work(self) -> set[ClaimId]:
         """The reservations that schedulers name for what runs or ran."""
         jobs = (told.job for told in self._told.values())
-        return {job.reservation for job in jobs if job.reservation is not None and _was_at_work(job)}
+        return {job.reservation for job in jobs if job.reservation is not None and was_at_work(job)}
 
     # -- jobs -------------------------------------------------------------------------------------------------------
 
@@ -187,8 +193,8 @@ class Examination:
         job = self._book.account.job(name) or Job(name)
         told = self._told.get(name)
         runs_at = told.at if told is not None and told.job.state is JobState.RUNNING else -1
-        seen = max(_seen_at(told), -1 if job.seen_at is None else job.seen_at)
-        if seen < 0 or (job.finished_at is not None and runs_at <= job.finished_at):
+        seen = max(seen_at(told), -1 if job.seen_at is None else job.seen_at)
+        if seen < 0 or (job.finished_at is not None and runs_at <= job.finished_at and not job.is_free):
             yield None
             return
         claim = self._reservation_of(job, told)
@@ -201,7 +207,7 @@ class Examination:
                 yield self._seen_after(claim, job, told, seen)
             case _:
                 is_known = job.seen_at is not None
-                yield self._unreserved(claim, job, told)
+                yield self._unreserved(claim, job, told, seen)
         is_old = job.finished_at is None and self._now - seen > self._grace_ms
         yield self._unfinished(claim, job, told, seen) if is_old and is_known else None
 
@@ -219,29 +225,50 @@ class Examination:
         claims = self._book.account.claims.values()
         return {claim.job: claim.id for claim in claims if claim.job is not None and claim.state is ClaimState.OPEN}
 
-    def _seen_after(self, claim: Claim, job: Job, told: Told | None, seen: int) -> Finding | None:
+    def _seen_after(self, claim: Claim, job: Job, told: Told | None, seen: int) -> Sighting | None:
         """Whether a job was seen after its reservation had ended without it."""
         is_void = claim.state is ClaimState.REVOKED
         ended_at = claim.made.now if is_void else claim.lease_until
-        stretch = _not_charged(job, told, seen)
+        stretch = not_charged(job, told, seen)
         if seen <= ended_at or stretch.is_empty:
             return None
         how = "was found void" if is_void else "lapsed"
         detail = f"the job was seen {seen - ended_at} ms after its reservation {claim.id} {how}"
         return self._usage(FindingKind.LAPSED_RUNNING, job, told, claim, stretch, ended_at, detail)
 
-    def _unreserved(self, claim: Claim | None, job: Job, told: Told | None) -> Finding | None:
+    def _unreserved(self, claim: Claim | None, job: Job, told: Told | None, seen: int) -> Sighting | None:
         """Whether a job runs with nothing reserved for it, or has run with nothing that was ever reserved."""
-        if told is None or not _was_at_work(told.job) or (claim is not None and told.job.ended_at is not None):
+        is_told = told is not None and was_at_work(told.job) and (claim is None or told.job.ended_at is None)
+        is_reported = self._is_unheld(claim, job, told)
+        if not is_told and not is_reported:
             return None
-        stretch = _not_charged(job, told, _seen_at(told))
+        stretch = not_charged(job, told, seen if is_reported else seen_at(told))
         if stretch.is_empty:
             return None
+        who = f"{told.source} says" if told is not None and is_told else "reports say"
+        is_over = job.is_free or (told is not None and told.job.ended_at is not None)
         what = "nothing is reserved for it" if claim is None else f"its reservation {claim.id} is closed"
-        ran = "runs" if told.job.ended_at is None else "has run"
-        since = told.at if stretch.start is None else stretch.start
-        detail = f"{told.source} says that the job {ran}, and {what}"
+        since = stretch.start
+        if since is None:
+            since = told.at if told is not None and is_told else seen if job.unheld is None else job.unheld.now
+        detail = f"{who} that the job {'has run' if is_over else 'runs'}, and {what}"
         return self._usage(FindingKind.RUNNING_UNRESERVED, job, told, claim, stretch, since, detail)
+
+    def _is_unheld(self, claim: Claim | None, job: Job, told: Told | None) -> bool:
+        """Whether reports say that a job has run without a reservation to its end, or by now for the grace time.
+
+        Within that time the reservation may still be on its way here, or the report of what the job cost.
+        """
+        if job.is_free:
+            assert job.finished_at is not None
+            # Of what is over for too long no report is taken any more.
+            return self._now - job.finished_at > self._grace_ms and job.finished_at > self._earliest
+        if not job.is_running or job.unheld is None:
+            return False
+        assert job.seen_at is not None
+        start = not_charged(job, told, job.seen_at).start
+        since = start if claim is None and start is not None else job.unheld.now
+        return job.seen_at - since > self._grace_ms
 
     def _usage(
         self,
@@ -249,26 +276,36 @@ class Examination:
         job: Job,
         told: Told | None,
         claim: Claim | None,
-        stretch: "_Stretch",
+        stretch: Stretch,
         since: int,
         detail: str,
-    ) -> Finding:
+    ) -> Sighting:
         """A finding that a report of usage would settle, if it can be priced."""
-        cost = self._cost(job, told, claim, stretch)
-        remedy, why_not = None, None
-        if isinstance(cost, str):
-            why_not = cost
-        else:
+        hold = [] if claim is None else [claim.made]
+
+        def tell(_: str) -> _Story:
+            places = [*hold, *self._lapse(claim), *reports_of(job)]
+            cost = self._cost(job, told, claim, stretch)
+            if isinstance(cost, str):
+                return _Story(detail, places, None, cost)
             is_over = told is not None and told.job.state is JobState.FINISHED
             start = max(stretch.start or 0, self._earliest)
-            remedy = ReportUsage(job.id, stretch.end, start, cost, _named(job, claim), final=is_over)
-        places = [] if claim is None else [claim.made]
-        rests_on = (*(_name(dot_at(place)) for place in places), str(stretch.start))
-        return self._finding(
-            kind, job.id, *rests_on, since=since, detail=detail, places=places, remedy=remedy, why_not=why_not
-        )
+            usage = ReportUsage(job.id, stretch.end, start, cost, _named(job, claim), final=is_over)
+            return _Story(detail, places, usage)
 
-    def _cost(self, job: Job, told: Told | None, claim: Claim | None, stretch: "_Stretch") -> int | str:
+        rests_on = [*(_dot(dot_at(place)) for place in hold), str(stretch.start)]
+        return self._sighting(kind, job.id, *rests_on, since=since, tell=tell)
+
+    def _lapse(self, claim: Claim | None) -> list[Position]:
+        """The lapse of a reservation, if it is among the first entries since its lease has ended: it mostly is."""
+        if claim is None or claim.state is not ClaimState.LAPSED:
+            return []
+        end = Position(claim.lease_until << 16, "", "", 0)
+        since = self._book.entries(end, _LAPSES_WITHIN)
+        lapses = [(filed.position, filed.operation) for filed in since if isinstance(filed.operation, Lapse)]
+        return [place for place, lapse in lapses if lapse.claim == claim.id][:1]
+
+    def _cost(self, job: Job, told: Told | None, claim: Claim | None, stretch: Stretch) -> int | str:
         """What a stretch costs, or why nobody can say."""
         settings, start = self._region.settings, stretch.start
         if not self._book.exists:
@@ -285,77 +322,58 @@ class Examination:
         price = settings.terms.rates.price(work, max(start, self._earliest), stretch.end)
         return f"{price.field} {price.rule}" if isinstance(price, NoPrice) else price
 
-    def _unfinished(self, claim: Claim | None, job: Job, told: Told | None, seen: int) -> Finding:
-        ended_at = None if told is None else told.job.ended_at
-        held = claim.held_total if claim is not None else 0
-        made = claim or self._book.account.claim(usage_name(job.id))
-        return self._finding(
-            FindingKind.UNFINISHED_USAGE,
-            job.id,
-            str(seen),
-            since=seen,
-            detail="nobody has said that the job has finished" + (f"; {held} is still held for it" if held else ""),
-            places=[] if made is None else [made.made],
-            remedy=ReportUsage(
-                job.id,
-                # What lies further back is no longer taken.
-                max(seen if ended_at is None else ended_at, self._earliest),
-                reservation=_named(job, claim),
-                final=True,
-            ),
-        )
+    def _unfinished(self, claim: Claim | None, job: Job, told: Told | None, seen: int) -> Sighting:
+        def tell(_: str) -> _Story:
+            ended_at = None if told is None else told.job.ended_at
+            held = claim.held_total if claim is not None else 0
+            detail = "nobody has said that the job has finished" + (f"; {held} is still held for it" if held else "")
+            made = claim or self._book.account.claim(usage_name(job.id))
+            places = [*([] if made is None else [made.made]), *reports_of(job)[-1:]]
+            # What lies further back is no longer taken.
+            end = max(seen if ended_at is None else ended_at, self._earliest)
+            return _Story(detail, places, ReportUsage(job.id, end, reservation=_named(job, claim), final=True))
 
-    def _finding(
-        self,
-        kind: FindingKind,
-        subject: str,
-        *rests_on: str,
-        since: int,
-        detail: str,
-        places: list[Position],
-        remedy: Remedy | None,
-        why_not: str | None = None,
-        region: str | None = None,
-    ) -> Finding:
-        name = finding_id(kind, self._tenant, subject, *rests_on)
-        entries = tuple(map(dot_at, places[:MAX_ENTRIES]))
-        return Finding(name, kind, self._tenant, subject, since, detail, entries, remedy, why_not, region)
+        return self._sighting(FindingKind.UNFINISHED_USAGE, job.id, str(seen), since=seen, tell=tell)
 
+    # -- what they have in common -----------------------------------------------------------------------------------
 
-class _Stretch(NamedTuple):
-    """Time of a job that was not charged; ``start`` is None where nobody says when it began."""
+    def _sighting(
+        self, kind: FindingKind, subject: str, *rests_on: str, since: int, tell: "Callable[[str], _Story]"
+    ) -> Sighting:
+        """One thing that does not add up; what takes longer than to see it waits until it is asked for."""
+        place = Place(since, derived(kind, self._tenant, subject, *rests_on))
 
-    start: int | None
-    end: int
+        def told(name: str) -> Finding:
+            story = tell(name)
+            entries = tuple(map(dot_at, sorted(set(story.places))[:MAX_ENTRIES]))
+            said = (story.detail, entries, story.remedy, story.why_not, story.region)
+            return Finding(name, kind, self._tenant, subject, place, *said)
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is no such time."""
-        return self.start is not None and self.start >= self.end
+        def name() -> str:
+            return unsettled_id(self._is_settled, kind, self._tenant, subject, *rests_on)
+
+        return Sighting(kind, place, name, told)
+
+    def _is_settled(self, name: str) -> bool:
+        """Whether anything stands under the name of a finding."""
+        account = self._book.account
+        # A lot keeps its name for longer than a key is remembered.
+        return account.remembered(key_of(name), self._now) is not None or write_off(name) in self._grants
+
+    @cached_property
+    def _grants(self) -> set[LotId]:
+        return {lot.grant for lot in self._book.account.lots.values()}
 
 
-def _not_charged(job: Job, told: Told | None, until: int) -> _Stretch:
-    """From the end of what was charged, or else from the job's start.
+class _Story(NamedTuple):
+    """What there is to say of a finding, once it has a name."""
 
-    What lies between two reports that were charged is left alone: a job can be stopped and go on later.
-    """
-    start = job.started_at if told is None or told.job.started_at is None else told.job.started_at
-    if job.covered:
-        start = max(job.covered[-1][1], 0 if start is None else start)
-    return _Stretch(start, until)
-
-
-def _was_at_work(job: ScheduledJob) -> bool:
-    """Whether a scheduler says that a job runs, or when it has run."""
-    has_run = job.state is JobState.FINISHED and job.started_at is not None and job.ended_at is not None
-    return job.state is JobState.RUNNING or has_run
-
-
-def _seen_at(told: Told | None) -> int:
-    """When (ms) a job was last at work, to its scheduler; -1 if it does not say that it was."""
-    if told is None or not _was_at_work(told.job):
-        return -1
-    return told.at if told.job.ended_at is None else told.job.ended_at
+    detail: str
+    places: list[Position]
+    """Of the entries that it rests on."""
+    remedy: Remedy | None
+    why_not: str | None = None
+    region: str | None = None
 
 
 def _named(job: Job, claim: Claim | None) -> ClaimId | None:
@@ -363,5 +381,5 @@ def _named(job: Job, claim: Claim | None) -> ClaimId | None:
     return claim.id if claim is not None and claim.id != job.claim else None
 
 
-def _name(dot: Dot) -> str:
+def _dot(dot: Dot) -> str:
     return f"{dot.replica}:{dot.seq}"

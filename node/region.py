@@ -215,10 +215,16 @@ class Region:
 
     # -- clients ----------------------------------------------------------------------------------------------------
 
-    def submit(self, tenant: TenantId, command: Command, key: Key, now: int) -> Accepted | Refusal:
-        """Judge a command; if it stands, its entry is in the open batch and counts from here on."""
+    def submit(
+        self, tenant: TenantId, command: Command, key: Key, now: int, request: str | None = None
+    ) -> Accepted | Refusal:
+        """Judge a command; if it stands, its entry is in the open batch and counts from here on.
+
+        `request` is the fingerprint of what was asked for, where that is not the command.
+        """
         book = self.books.of(tenant, now)
-        request = fingerprint(command)
+        if request is None:
+            request = fingerprint(command)
         use = book.account.remembered(key, self.present(now))
         if use is not None:
             if use.request != request:

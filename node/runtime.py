@@ -209,7 +209,7 @@ class Node:
 
     async def apply_finding(self, tenant: TenantId, name: str) -> Applied:
         """Settle a finding, once, and return when the entry that does is durable. Raises `Unavailable`."""
-        found = Reconciliation(tenant, lambda finding: finding.id == name)
+        found = Reconciliation(tenant, lambda sighting: sighting.is_called(name))
         await self.reconcile(found)
         finding = next(iter(found.found), None)
         outcome = self._decide(lambda now: apply(self.region, tenant, name, finding, now))

@@ -127,7 +127,7 @@ class Reconciling:
         tenant = None if asked.tenant is None else TenantId(asked.tenant)
         kind = None if asked.kind is None else asked.kind.value
         result = Reconciliation(
-            tenant, lambda finding: kind is None or finding.kind.value == kind, _after(asked.after), asked.limit
+            tenant, lambda sighting: kind is None or sighting.kind.value == kind, _after(asked.after), asked.limit
         )
         # Said first: what comes in while it is being looked for may not be in the answer.
         said = said_of_itself(self._node)
@@ -139,7 +139,7 @@ class Reconciling:
             sources=[wire.JobsSource(source=each.name, at=each.at, jobs=each.jobs) for each in result.sources],
             findings=[replies.finding(found) for found in page],
             has_more=has_more,
-            next=f"{page[-1].since}:{page[-1].id}" if has_more else None,
+            next=f"{page[-1].place.since}:{page[-1].place.rests_on}" if has_more else None,
             **said,
         )
 

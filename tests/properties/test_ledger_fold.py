@@ -91,6 +91,8 @@ def test_every_job_is_as_the_reference_says(history: list[Written]) -> None:
         assert job.started_at == min(plain.started, default=None)
         assert job.finished_at == max(plain.finished, default=None)
         assert job.seen_at == max(plain.seen, default=None)
+        assert job.unheld == next(iter(plain.unheld), None)
+        assert job.last == (max(plain.reports)[1] if plain.reports else None)
         milliseconds = {ms for start, end in plain.reported for ms in range(start, end)}
         assert milliseconds == {ms for start, end in job.covered for ms in range(start, end)}
         assert all(first[1] < then[0] for first, then in pairwise(job.covered))

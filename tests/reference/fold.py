@@ -89,6 +89,10 @@ class PlainJob:
     reported: list[tuple[int, int]] = field(default_factory=list)
     charged: int = 0
     unreserved: int = 0
+    reports: list[tuple[int, Position]] = field(default_factory=list)
+    """What each report is about, and its place."""
+    unheld: list[Position] = field(default_factory=list)
+    """The reports since the last that found a reservation open, or since the last that was made."""
 
 
 @dataclass
@@ -252,6 +256,7 @@ def _do(ledger: Ledger, line: Line, now: int) -> str:
             ledger.claims[operation.claim] = claim
             if operation.job is not None:
                 ledger.job(operation.job).reserved_by = operation.claim
+                ledger.job(operation.job).unheld = []
             credit = sum(ledger.remaining(lot) for lot in ledger.lots_of(region, ledger.live_lots(now)))
             if ledger.policy.on_overspend == OnOverspend.REVOKE and credit < operation.amount:
                 claim.state = "revoked"
@@ -311,9 +316,9 @@ def _do(ledger: Ledger, line: Line, now: int) -> str:
             claim.used = _spend(ledger, operation.amount, now, "transferred", region, among=lasting)
             return "applied"
         case Heartbeat():
-            return _heartbeat(ledger, operation)
+            return _heartbeat(ledger, operation, line.place)
         case Usage():
-            return _usage(ledger, operation, region)
+            return _usage(ledger, operation, line.place)
         case _:
             assert_never(operation)
 
@@ -344,12 +349,21 @@ def _reservation_for(ledger: Ledger, named: str | None, job: str) -> str | None:
     return ledger.job(job).reserved_by
 
 
-def _heartbeat(ledger: Ledger, beat: Heartbeat) -> str:
+def _note_report(ledger: Ledger, job: PlainJob, at: int, place: Position, reservation: str | None) -> None:
+    job.reports.append((at, place))
+    if reservation is not None and _is_open(ledger, reservation):
+        job.unheld = []
+    else:
+        job.unheld.append(place)
+
+
+def _heartbeat(ledger: Ledger, beat: Heartbeat, place: Position) -> str:
     job = ledger.job(beat.job)
     job.seen.append(beat.at)
     if beat.started:
         job.started.append(beat.at)
     reservation = _reservation_for(ledger, beat.claim, beat.job)
+    _note_report(ledger, job, beat.at, place, reservation)
     if reservation is None or not _is_open(ledger, reservation):
         return "closed"
     claim = ledger.claims[reservation]
@@ -357,7 +371,7 @@ def _heartbeat(ledger: Ledger, beat: Heartbeat) -> str:
     return "applied"
 
 
-def _usage(ledger: Ledger, usage: Usage, region: str) -> str:
+def _usage(ledger: Ledger, usage: Usage, place: Position) -> str:
     job = ledger.job(usage.job)
     unpaid = _not_yet_reported(job.reported, usage.start, usage.end)
     job.reported.append((usage.start, usage.end))
@@ -365,6 +379,7 @@ def _usage(ledger: Ledger, usage: Usage, region: str) -> str:
     if usage.final:
         job.finished.append(usage.end)
     reservation = _reservation_for(ledger, usage.claim, usage.job)
+    _note_report(ledger, job, usage.end, place, reservation)
     amount = 0
     while unpaid and amount * (usage.end - usage.start) < usage.amount * unpaid:
         amount += 1
@@ -373,7 +388,7 @@ def _usage(ledger: Ledger, usage: Usage, region: str) -> str:
         job.unreserved += amount
     claim = reservation or usage_name(JobId(usage.job))
     if amount:
-        return _capture(ledger, Capture(claim, amount, usage.start, usage.final), region)  # type: ignore[arg-type]
+        return _capture(ledger, Capture(claim, amount, usage.start, usage.final), place.region)  # type: ignore[arg-type]
     if usage.final and _is_open(ledger, claim):
         _close(ledger, claim)
         return "applied"

@@ -13,6 +13,7 @@ from ledger.ids import Key, Position, TenantId
 from ledger.operation import Lapse, Operation
 from ledger.posting import Outcome
 from ledger.refusal import Reason, Refusal
+from node.finding import KEY_PREFIX
 from node.region import Accepted
 from tests.reference.admit import House, Objection, Request, accepted_as, objections
 from tests.reference.fold import Ledger, concerned
@@ -42,7 +43,7 @@ class Admission(Check):
         self._houses: dict[str, House] = {}
         self._commands: dict[Position, Command] = {}
         """What was asked for, by the place of the entry that came of it."""
-        self._requests: dict[str, Command] = {}
+        self._requests: dict[str, Command | Key] = {}
         """What was asked for, by the fingerprint in the entry."""
         self._judgement = _Judgement(None, None, [])
 
@@ -94,7 +95,9 @@ class Admission(Check):
                 if (entry.tenant, entry.key, entry.content) != (tenant, key, judgement.operation):
                     raise Broken(f"{what} becomes {entry.content}, not {judgement.operation}")
                 assert entry.request is not None
-                if self._requests.setdefault(entry.request, command) != command:
+                # Who asks for a finding says which, and not what would settle it.
+                request = key if key.startswith(KEY_PREFIX) else command
+                if self._requests.setdefault(entry.request, request) != request:
                     raise Broken(f"{what} has the fingerprint of {self._requests[entry.request]}")
                 self._commands[entry.position] = command
             case Refusal():

@@ -1,5 +1,7 @@
 """What is found does not add up, by the entries alone; what was settled does not stand any more, and was settled once.
 
+It does not stand under that name, that is, as long as keys are remembered: what goes wrong again has another.
+
 At rest no compensation is due, those who owe are found and nobody else, and every region finds the same, but for what
 its own schedulers say. What a node has told a scheduler to be on disk is there after a restart.
 """
@@ -38,6 +40,8 @@ class Reconciled(Check):
     # -- settling ---------------------------------------------------------------------------------------------------
 
     def settling(self, node: "SimulatedNode", tenant: TenantId, name: str, finding: Finding | None, now: int) -> None:
+        if finding is not None:
+            self._must_not_be_settled(node, finding, now)
         if finding is not None and finding.remedy is not None and not isinstance(finding.remedy, Compensation):
             self._admission.asked(node, tenant, finding.remedy, key_of(name), now)
 
@@ -61,6 +65,13 @@ class Reconciled(Check):
         assert isinstance(answer, Accepted | Refusal)
         if isinstance(answer, Refusal) or not answer.replayed:
             self._admission.decided(node, tenant, command, key_of(name), answer, now)
+
+    def _must_not_be_settled(self, node: "SimulatedNode", finding: Finding, now: int) -> None:
+        assert node.region is not None
+        ledger = self._ledgers.of(node, finding.tenant).ledger
+        if ledger.remembers(key_of(finding.id), node.region.present(now)):
+            by = ledger.key_users[key_of(finding.id)]
+            raise Broken(f"{node.name} finds {finding}, which was settled under that name by {by}")
 
     def _must_be_of(self, node: "SimulatedNode", tenant: TenantId, name: str, answer: Accepted) -> None:
         entry = answer.filed.entry
@@ -110,7 +121,7 @@ class Reconciled(Check):
         for node, found in zip(nodes, by_node, strict=True):
             if found != by_node[0]:
                 raise Broken(f"{node.name} finds {found}, {nodes[0].name} finds {by_node[0]}")
-            self._must_not_differ(node, now)
+            self._must_stand(node, now)
         for tenant in list(cluster.facts.by_tenant):
             serial = serial_ledger(cluster.held_by_all(tenant), cluster.scenario.key_lifetime_ms)
             for node in nodes:
@@ -122,8 +133,9 @@ class Reconciled(Check):
                     tenant, [finding for finding in by_node[0].values() if finding.tenant == tenant], expected
                 )
 
-    def _must_not_differ(self, node: "SimulatedNode", now: int) -> None:
+    def _must_stand(self, node: "SimulatedNode", now: int) -> None:
         for finding in node.findings(None, now):
+            self._must_not_be_settled(node, finding, now)
             if finding.kind is FindingKind.BOOKS_DIFFER:
                 raise Broken(f"at rest {node.name} finds {finding}")
 

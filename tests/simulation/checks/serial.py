@@ -155,6 +155,8 @@ class SerialLedgers(Check):
             tuple((start, end) for start, end in covered),
             plain.charged,
             plain.unreserved,
+            next(iter(plain.unheld), None),
+            max(plain.reports)[1] if plain.reports else None,
         )
         if job != expected:
             raise Broken(f"{node.name}: the job {name} of {book.tenant} is {job}; one serial ledger has {expected}")

@@ -18,6 +18,7 @@ from tests.unit.ledger.story import (
     heartbeat,
     hold,
     lapse,
+    place,
     refund,
     release,
     transfer,
@@ -43,7 +44,8 @@ class TestUsageOfAReservation:
         assert (effect.postings, effect.outcome) == ({"held/c": -25, "used": 25}, Outcome.APPLIED)
         assert effect.result == story.claim("c").view()
         assert (story.claim("c").state, story.claim("c").held_total) == (ClaimState.OPEN, 35)
-        assert story.job("train") == Job(JobId("train"), ClaimId("c"), None, 30, None, ((20, 30),), 25, 0)
+        last = place(100, story.seq)
+        assert story.job("train") == Job(JobId("train"), ClaimId("c"), None, 30, None, ((20, 30),), 25, 0, None, last)
 
     def test_the_reservation_made_last_is_the_jobs(self) -> None:
         story = reserved(30)
@@ -255,7 +257,8 @@ class TestHeartbeats:
         story = Story()
         effect = story.do(100, heartbeat("train", 90, started=True))
         assert (effect.outcome, effect.result) == (Outcome.CLOSED, None)
-        assert story.job("train") == Job(JobId("train"), None, 90, 90)
+        last = place(100, story.seq)
+        assert story.job("train") == Job(JobId("train"), None, 90, 90, unheld=last, last=last)
 
     def test_the_earliest_start_is_the_start_whatever_comes_first(self) -> None:
         story = Story()

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.ids import ClaimId, JobId
+from ledger.ids import ClaimId, JobId, Position
 from ledger.job import Intervals, Job, cover, share
+
+EARLIER, PLACE = Position(1, "eu", "b1", 1), Position(2, "us", "b1", 1)
 
 times = st.integers(0, 40)
 reports = st.lists(st.tuples(times, times), max_size=12)
@@ -106,35 +108,63 @@ class TestJob:
         assert self.JOB.reserved(ClaimId("a")).reserved(ClaimId("b")).claim == "b"
 
     def test_it_started_when_it_was_first_said_to_and_was_seen_last_when_it_was(self) -> None:
-        job = self.JOB.seen(50, started=False)
+        job = self.JOB.seen(50, PLACE, started=False, held=True)
         assert (job.started_at, job.seen_at) == (None, 50)
-        job = job.seen(40, started=True)
+        job = job.seen(40, PLACE, started=True, held=True)
         assert (job.started_at, job.seen_at) == (40, 50)
-        assert job.seen(45, started=True).started_at == 40
-        assert job.seen(30, started=True).started_at == 30
-        assert job.seen(60, started=False) == Job(JobId("train"), None, 40, 60)
+        assert job.seen(45, PLACE, started=True, held=True).started_at == 40
+        assert job.seen(30, PLACE, started=True, held=True).started_at == 30
+        assert job.seen(60, PLACE, started=False, held=True) == Job(JobId("train"), None, 40, 60, last=PLACE)
 
     def test_usage_says_that_it_was_seen_until_then(self) -> None:
-        job = self.JOB.used(((10, 20),), 20, 7, reserved=True, final=False)
-        assert job == Job(JobId("train"), None, None, 20, None, ((10, 20),), 7, 0)
-        assert job.used(((5, 20),), 10, 1, reserved=True, final=False).seen_at == 20
+        job = self.JOB.used(((10, 20),), 20, 7, PLACE, reserved=True, held=True, final=False)
+        assert job == Job(JobId("train"), None, None, 20, None, ((10, 20),), 7, 0, None, PLACE)
+        assert job.used(((5, 20),), 10, 1, PLACE, reserved=True, held=True, final=False).seen_at == 20
 
     def test_a_final_report_ends_it_and_the_latest_end_counts(self) -> None:
-        job = self.JOB.used(((10, 20),), 20, 7, reserved=True, final=True)
+        job = self.JOB.used(((10, 20),), 20, 7, PLACE, reserved=True, held=True, final=True)
         assert job.finished_at == 20
-        assert job.used(((10, 30),), 30, 7, reserved=True, final=False).finished_at == 20
-        assert job.used(((10, 30),), 30, 7, reserved=True, final=True).finished_at == 30
-        assert job.used(((10, 20),), 15, 0, reserved=True, final=True).finished_at == 20
+        assert job.used(((10, 30),), 30, 7, PLACE, reserved=True, held=True, final=False).finished_at == 20
+        assert job.used(((10, 30),), 30, 7, PLACE, reserved=True, held=True, final=True).finished_at == 30
+        assert job.used(((10, 20),), 15, 0, PLACE, reserved=True, held=True, final=True).finished_at == 20
 
     def test_what_no_reservation_was_there_for_is_counted_apart(self) -> None:
-        job = self.JOB.used(((10, 20),), 20, 7, reserved=True, final=False)
-        job = job.used(((10, 30),), 30, 5, reserved=False, final=False)
+        job = self.JOB.used(((10, 20),), 20, 7, PLACE, reserved=True, held=True, final=False)
+        job = job.used(((10, 30),), 30, 5, PLACE, reserved=False, held=True, final=False)
         assert (job.charged, job.unreserved) == (12, 5)
 
     def test_reports_of_one_sort_leave_alone_what_others_have_said(self) -> None:
-        job = Job(JobId("train"), ClaimId("a"), 5, 20, 25, ((5, 20),), 7, 3)
-        assert job.reserved(ClaimId("b")) == Job(JobId("train"), ClaimId("b"), 5, 20, 25, ((5, 20),), 7, 3)
-        assert job.seen(30, started=False) == Job(JobId("train"), ClaimId("a"), 5, 30, 25, ((5, 20),), 7, 3)
-        assert job.used(((5, 30),), 30, 1, reserved=True, final=False) == Job(
-            JobId("train"), ClaimId("a"), 5, 30, 25, ((5, 30),), 8, 3
+        job = Job(JobId("train"), ClaimId("a"), 5, 20, 25, ((5, 20),), 7, 3, None, EARLIER)
+        assert job.reserved(ClaimId("b")) == Job(
+            JobId("train"), ClaimId("b"), 5, 20, 25, ((5, 20),), 7, 3, None, EARLIER
         )
+        assert job.seen(30, PLACE, started=False, held=True) == Job(
+            JobId("train"), ClaimId("a"), 5, 30, 25, ((5, 20),), 7, 3, None, PLACE
+        )
+        assert job.used(((5, 30),), 30, 1, PLACE, reserved=True, held=True, final=False) == Job(
+            JobId("train"), ClaimId("a"), 5, 30, 25, ((5, 30),), 8, 3, None, PLACE
+        )
+
+    def test_the_report_that_saw_it_last_is_named_whichever_came_last(self) -> None:
+        job = self.JOB.seen(50, EARLIER, started=False, held=True)
+        assert job.seen(40, PLACE, started=False, held=True).last == EARLIER
+        assert job.used((), 50, 0, PLACE, reserved=True, held=True, final=False).last == PLACE
+
+    def test_the_first_report_since_nothing_is_held_for_it_is_named(self) -> None:
+        job = self.JOB.seen(50, EARLIER, started=False, held=False)
+        assert job.unheld == EARLIER
+        job = job.used((), 60, 0, PLACE, reserved=False, held=False, final=False)
+        assert job.unheld == EARLIER
+        assert job.reserved(ClaimId("a")).unheld is None
+        assert job.seen(70, PLACE, started=False, held=True).unheld is None
+
+    def test_one_that_has_ended_without_a_reservation_or_a_charge_was_free(self) -> None:
+        job = self.JOB.seen(50, PLACE, started=True, held=False)
+        assert not job.is_free, "it runs"
+        over = job.used((), 60, 0, PLACE, reserved=False, held=False, final=True)
+        assert over.is_free
+        assert not over.reserved(ClaimId("a")).is_free
+        assert not job.used(((50, 60),), 60, 0, PLACE, reserved=False, held=False, final=True).is_free
+        assert not job.used((), 60, 0, PLACE, reserved=True, held=True, final=True).is_free
+        assert not job.used((), 50, 0, PLACE, reserved=False, held=False, final=True).is_free
+        assert not self.JOB.used((), 60, 0, PLACE, reserved=False, held=False, final=True).is_free

@@ -193,7 +193,7 @@ class InProcessNode:
         self.commit()
 
     async def apply_finding(self, tenant: TenantId, name: str) -> Applied:
-        found = Reconciliation(tenant, lambda finding: finding.id == name)
+        found = Reconciliation(tenant, lambda sighting: sighting.is_called(name))
         await self.reconcile(found)
         answer = apply(self.region, tenant, name, next(iter(found.found), None), self.clock_ms)
         self.commit()

@@ -2,17 +2,19 @@
 
 import pytest
 
-from ledger.command import GrantCredit, OnShortage, ReleaseHold, ReportHeartbeat, Reserve
+from conflict.detect import Kind
+from ledger.command import OnShortage, ReleaseHold, ReportHeartbeat, Reserve
 from ledger.ids import ClaimId, JobId, TenantId
 from ledger.operation import Compensation, Grant, Release
 from ledger.refusal import Reason, Refusal
+from ledger.rules import Rules
 from node.applying import Applied, Gone, apply
 from node.finding import Finding, FindingKind, key_of
 from node.reconcile import Reconciliation, reconcile
 from node.region import Accepted
 from node.snapshots import JobState, ScheduledJob
 from tests.regions import HOUR_MS, Regions, clash, debit, grant, release, reserve
-from tests.world import TENANT
+from tests.world import START_MS, TENANT
 
 GRACE = 60_000
 
@@ -21,7 +23,7 @@ def look(
     world: Regions, name: str, wanted: str | FindingKind | None = None, tenant: TenantId = TENANT
 ) -> Finding | None:
     """The first finding of a tenant, or the one of that id or kind."""
-    result = Reconciliation(tenant, lambda finding: wanted in (None, finding.id, finding.kind))
+    result = Reconciliation(tenant, lambda seen: wanted in (None, seen.kind) or seen.is_called(str(wanted)))
     for _ in reconcile(world.region(name), world.now, result):
         pass
     return next(iter(result.found), None)
@@ -161,19 +163,17 @@ def test_one_without_an_operation_says_why(world: Regions) -> None:
 
 
 def test_an_operation_that_is_refused_is_not_posted_and_can_be_asked_for_again(world: Regions) -> None:
-    world.do("eu", debit("d", 90, OnShortage.DEBT))
-    found = look(world, "eu", FindingKind.NEGATIVE_BALANCE)
+    # It ended before the tenant had anything.
+    said = ScheduledJob(JobId("j"), JobState.FINISHED, START_MS - 3_000, START_MS - 2_000)
+    world.region("eu").take_snapshot("slurm", world.now, {TENANT: [said]})
+    found = look(world, "eu", FindingKind.UNFINISHED_USAGE)
     assert found is not None
-    assert isinstance(found.remedy, GrantCredit)
-    # Somebody has taken the name, and what was given under it is spent already.
-    taken = GrantCredit(1, world.now + HOUR_MS, lot=found.remedy.lot)
-    world.do("eu", taken)
     count = entries(world, "eu")
     refusal = ask(world, "eu", found.id)
     assert isinstance(refusal, Refusal)
-    assert refusal.reason is Reason.ALREADY_EXISTS
+    assert "before the tenant had anything" in refusal.detail
     assert entries(world, "eu") == count
-    assert isinstance(ask(world, "eu", found.id), Refusal), "and nothing stands under its key"
+    assert ask(world, "eu", found.id) == refusal, "and nothing stands under its key"
 
 
 def test_a_key_that_somebody_used_for_something_else_is_no_answer(world: Regions, finding: str) -> None:
@@ -181,6 +181,26 @@ def test_a_key_that_somebody_used_for_something_else_is_no_answer(world: Regions
     refusal = ask(world, "eu", finding)
     assert isinstance(refusal, Refusal)
     assert refusal.reason is Reason.IDEMPOTENCY_MISMATCH
+    again = look(world, "eu", FindingKind.NEVER_STARTED)
+    assert again is not None
+    assert again.id != finding, "and the finding has another name, under which it can be settled"
+    assert not applied(world, "eu", again.id).replayed
+
+
+def test_two_regions_that_see_it_differently_have_made_the_same_request(world: Regions) -> None:
+    world.do("eu", debit("d", 90, OnShortage.DEBT))
+    world.meet()
+    world.part()
+    world.do("us", debit("e", 5, OnShortage.DEBT))
+    found = [look(world, name, FindingKind.NEGATIVE_BALANCE) for name in world.names]
+    assert found[0] is not None
+    assert found[1] is not None
+    assert found[0].id == found[1].id
+    assert found[0].remedy != found[1].remedy
+    for name in world.names:
+        applied(world, name, found[0].id)
+    world.put_right()
+    assert [report.kind for report in world.reports("eu")] == [Kind.DUPLICATE]
 
 
 def test_a_write_off_repays_what_is_owed(world: Regions) -> None:
@@ -191,6 +211,80 @@ def test_a_write_off_repays_what_is_owed(world: Regions) -> None:
     assert isinstance(answer.filed.entry.content, Grant)
     assert world.book("eu").account.totals["debt"] == 0
     assert world.book("eu").account.available(world.now) == 0
+
+
+class TestWhatGoesWrongAgain:
+    """Settled while a region could not be heard that had spent something, too, earlier."""
+
+    def owing(self, *unheard: str, **settings: int | Rules) -> Regions:
+        """By what eu and us know eu owes 30; each of the others has spent 20."""
+        world = Regions(*unheard, "eu", "us", **settings)
+        world.do("eu", grant("L", 100, until=24 * HOUR_MS))
+        world.meet()
+        world.part()
+        world.do("us", debit("of-us", 60))
+        for name in unheard:
+            world.do(name, debit(f"of-{name}", 20))
+        world.do("eu", debit("of-eu", 70))
+        world.set_cut("eu", "us", False)
+        world.exchange(12_000)
+        return world
+
+    def found(self, world: Regions, name: str = "eu") -> Finding:
+        found = look(world, name, FindingKind.NEGATIVE_BALANCE)
+        assert found is not None
+        return found
+
+    def test_it_is_another_finding_and_settled_for_itself(self) -> None:
+        world = self.owing("ap")
+        first = self.found(world)
+        assert first.detail.startswith("the tenant owes 30:")
+        applied(world, "eu", first.id)
+        world.put_right()
+        second = self.found(world)
+        assert second.detail.startswith("the tenant owes 20:")
+        assert second.id != first.id
+        assert {self.found(world, name).id for name in world.names} == {second.id}
+        assert applied(world, "us", first.id).replayed
+        assert not applied(world, "us", second.id).replayed
+        world.put_right()
+        for name in world.names:
+            assert world.book(name).account.totals["debt"] == 0
+            assert look(world, name, FindingKind.NEGATIVE_BALANCE) is None
+
+    def test_regions_that_do_not_hear_of_each_other_settle_it_under_one_name_each_time(self) -> None:
+        world = self.owing("ap", "at")
+        first = self.found(world)
+        world.set_cut("eu", "us", True)
+        for name, heard in (("eu", "ap"), ("us", "at")):
+            assert not applied(world, name, first.id).replayed
+            world.set_cut(name, heard, False)
+        world.exchange(12_000)
+        second = self.found(world)
+        assert second.id != first.id
+        for name in ("eu", "us"):
+            assert not applied(world, name, second.id).replayed
+        world.put_right()
+        account = world.book("eu").account
+        assert account.totals["issued"] == -100 - 30 - 20, "each has one effect"
+        third = self.found(world)
+        assert third.detail.startswith("the tenant owes 20:")
+        assert third.id not in (first.id, second.id)
+        applied(world, "us", third.id)
+        world.put_right()
+        assert look(world, "eu", FindingKind.NEGATIVE_BALANCE) is None
+
+    def test_it_is_another_one_also_when_the_key_of_the_first_is_forgotten(self) -> None:
+        world = self.owing("ap", rules=Rules(key_lifetime_ms=1_000))
+        first = self.found(world)
+        applied(world, "eu", first.id)
+        world.pass_time(1_000)
+        world.put_right()
+        second = self.found(world)
+        assert second.id != first.id
+        assert not applied(world, "us", second.id).replayed
+        world.put_right()
+        assert look(world, "eu", FindingKind.NEGATIVE_BALANCE) is None
 
 
 class TestBooksThatDiffer:

@@ -170,6 +170,8 @@ def test_a_region_that_the_file_does_not_name_is_an_error_that_lists_those_it_do
         (MINIMAL + "[timing]\nsettle_at_most_ms = 999\n", r"timing\.settle_at_most_ms: must be at least"),
         (MINIMAL + "[store]\nmax_map_bytes = 1_048_576\n", r"store\.max_map_bytes: must be at least store\.map_bytes"),
         (MINIMAL + "[replication]\npage_bytes = 900_000\n", r"replication\.page_bytes: expected `int` <= 524288"),
+        (MINIMAL + "[rules]\nkey_lifetime_ms = 3_023_999_999\n", r"rules\.key_lifetime_ms: must be at least limits"),
+        (MINIMAL + "[limits]\nmax_late_ms = 7_776_000_001\n", r"rules\.key_lifetime_ms: must be at least"),
         (MINIMAL + "[limits]\nbatch_bytes = 2048\n", r"limits\.batch_bytes: must be at least limits\.body_bytes"),
         (MINIMAL + "[[rates]]\n", r"rates\[0\]\.gpu_hour: missing"),
         (MINIMAL + "[[rates]]\ngpu_hour = {}\n", r"rates\[0\]\.gpu_hour: expected `object` of length >= 1"),

@@ -10,6 +10,7 @@ from ledger.operation import OnOverspend
 from ledger.pricing import HOUR_MS
 from node.finding import FindingKind
 from node.snapshots import JobState
+from replication.clock import Dot
 from tests.regions import grant, reserve
 from tests.unit.node.priced import (
     GRACE,
@@ -42,7 +43,8 @@ class TestLapsedRunning:
         return world
 
     def test_a_job_that_was_seen_after_its_lease_had_ended(self, lapsed: Priced) -> None:
-        lapsed.do("eu", beat())
+        first = lapsed.do("eu", beat())
+        last = lapsed.do("eu", beat())
         told(lapsed, JobState.RUNNING, None, at=lapsed.now - 50)
         finding = the_finding(lapsed)
         claim = lapsed.book("eu").account.claim(C)
@@ -53,9 +55,18 @@ class TestLapsedRunning:
         assert job.seen_at is not None
         assert (finding.kind, finding.subject) == (FindingKind.LAPSED_RUNNING, "j")
         assert finding.since == claim.lease_until
-        assert finding.entries == (made(lapsed),)
+        lapse = Dot(first.dot.replica, first.dot.seq - 1)
+        assert finding.entries == (made(lapsed), lapse, first.dot, last.dot)
         cost = -(-2 * (job.seen_at - job.started_at) // 1_000)
         assert finding.remedy == ReportUsage(J, job.seen_at, job.started_at, cost)
+
+    def test_its_entries_are_named_from_rows_as_well(self, lapsed: Priced) -> None:
+        lapsed.do("eu", beat())
+        before = the_finding(lapsed)
+        lapsed.crash("eu")
+        lapsed.exchange(3_000)
+        assert lapsed.book("eu").is_idle
+        assert the_finding(lapsed).entries == before.entries
 
     def test_a_job_that_the_scheduler_says_runs_after_that(self, lapsed: Priced) -> None:
         told(lapsed, JobState.RUNNING, lapsed.now - 1_400)
@@ -147,7 +158,7 @@ class TestUnfinishedUsage:
         seen = quiet.now - GRACE - 1
         finding = the_finding(quiet)
         assert (finding.kind, finding.subject, finding.since) == (FindingKind.UNFINISHED_USAGE, "j", seen)
-        assert finding.entries == (made(quiet),)
+        assert finding.entries == (made(quiet), Dot("eu/b1", 3)), "the hold, and the last heartbeat"
         assert finding.remedy == ReportUsage(J, seen, final=True)
         assert "60 is still held" in finding.detail
         settle(quiet, finding)

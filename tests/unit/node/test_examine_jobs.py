@@ -316,3 +316,132 @@ class TestRunningUnreserved:
         assert finding.remedy is None
         assert finding.why_not is not None
         assert "no longer taken" in finding.why_not
+
+
+class TestReportedUnreserved:
+    """By reports alone: no scheduler has said anything."""
+
+    def test_a_job_that_is_reported_to_run_for_longer_than_the_grace_time(self, world: Priced) -> None:
+        first = world.do("eu", beat(started=True))
+        world.pass_time(GRACE)
+        last = world.do("eu", beat())
+        finding = the_finding(world)
+        assert (finding.kind, finding.subject) == (FindingKind.RUNNING_UNRESERVED, "j")
+        assert finding.since == first.position.now
+        assert finding.entries == (first.dot, last.dot)
+        assert finding.detail == "reports say that the job runs, and nothing is reserved for it"
+        assert (finding.remedy, finding.why_not) == (None, "no snapshot says gpu_type, gpus")
+
+    def test_its_name_stays_while_it_runs_on_and_after_a_restart(self, world: Priced) -> None:
+        world.do("eu", beat(started=True))
+        world.pass_time(GRACE)
+        world.do("eu", beat())
+        before = the_finding(world)
+        world.pass_time(1_000)
+        world.do("eu", beat())
+        world.crash("eu")
+        world.exchange(3_000)
+        assert world.book("eu").is_idle
+        assert the_finding(world).id == before.id
+
+    def test_when_nobody_says_when_it_started_it_runs_since_it_was_first_heard_of(self, world: Priced) -> None:
+        first = world.do("eu", beat())
+        world.pass_time(GRACE - 1)
+        world.do("eu", beat())
+        assert findings(world) == []
+        world.do("eu", beat())
+        finding = the_finding(world)
+        assert (finding.kind, finding.since) == (FindingKind.RUNNING_UNRESERVED, first.position.now)
+        assert finding.why_not == "no snapshot says started_at, gpu_type, gpus"
+
+    def test_one_whose_reservation_was_closed_is_one_when_it_runs_on_for_as_long(self, world: Priced) -> None:
+        world.do("eu", hold())
+        world.do("eu", beat(started=True))
+        world.pass_time(2 * GRACE)
+        world.do("eu", beat())
+        world.do("eu", release("c"))
+        first = world.do("eu", beat())
+        assert findings(world) == []
+        world.pass_time(GRACE)
+        last = world.do("eu", beat())
+        finding = the_finding(world)
+        assert finding.kind is FindingKind.RUNNING_UNRESERVED
+        assert finding.detail == "reports say that the job runs, and its reservation c is closed"
+        assert finding.entries == (made(world), first.dot, last.dot)
+
+    def test_one_that_is_reserved_for_after_all_is_none(self, world: Priced) -> None:
+        world.do("eu", beat(started=True))
+        world.pass_time(GRACE + 1)
+        world.do("eu", beat())
+        assert kinds(world) == [FindingKind.RUNNING_UNRESERVED]
+        world.do("eu", hold())
+        assert findings(world) == []
+
+    def test_one_that_is_charged_for_as_it_goes_is_none(self, world: Priced) -> None:
+        world.do("eu", beat(started=True))
+        started = world.now
+        world.pass_time(GRACE + 1)
+        world.do("eu", beat())
+        assert kinds(world) == [FindingKind.RUNNING_UNRESERVED]
+        world.do("eu", ReportUsage(J, world.now, started, 5))
+        assert findings(world) == []
+
+    def test_one_that_was_seen_once_and_is_lost_is_unfinished(self, world: Priced) -> None:
+        world.do("eu", beat(started=True))
+        world.pass_time(2 * GRACE)
+        assert kinds(world) == [FindingKind.UNFINISHED_USAGE]
+
+    def test_with_a_scheduler_that_describes_it_it_can_be_settled(self, world: Priced) -> None:
+        world.do("eu", beat(started=True))
+        started = world.now
+        world.pass_time(GRACE)
+        world.do("eu", beat())
+        told(world, JobState.RUNNING, at=world.now - 10)
+        finding = the_finding(world)
+        assert finding.remedy == ReportUsage(J, world.now, started, 121), "up to the latest sign of life"
+        settle(world, finding)
+        assert findings(world) == []
+
+    def test_one_that_has_finished_and_was_free_is_one_after_the_grace_time(self, world: Priced) -> None:
+        world.do("eu", beat(started=True))
+        world.pass_time(10_000)
+        final = world.do("eu", ReportUsage(J, final=True))
+        world.pass_time(GRACE)
+        assert findings(world) == []
+        world.pass_time(1)
+        finding = the_finding(world)
+        assert finding.kind is FindingKind.RUNNING_UNRESERVED
+        assert finding.detail == "reports say that the job has run, and nothing is reserved for it"
+        assert final.dot in finding.entries
+        world.crash("eu")
+        world.exchange(3_000)
+        assert world.book("eu").is_idle
+        assert the_finding(world).id == finding.id
+
+    @pytest.mark.parametrize("amount", [0, 7])
+    def test_it_is_settled_by_saying_what_it_cost_if_only_nothing(self, world: Priced, amount: int) -> None:
+        world.do("eu", beat(started=True))
+        started = world.now
+        world.pass_time(10_000)
+        world.do("eu", ReportUsage(J, final=True))
+        ended = world.now
+        world.pass_time(GRACE + 1)
+        world.do("eu", ReportUsage(J, ended, started, amount))
+        assert findings(world) == []
+        world.exchange(3_000)
+        assert list(world.book("eu").open_jobs()) == []
+
+    def test_one_that_was_free_and_can_no_longer_be_charged_is_none(self, world: Priced) -> None:
+        world.do("eu", beat(started=True))
+        world.pass_time(10_000)
+        world.do("eu", ReportUsage(J, final=True))
+        world.pass_time(LATE)
+        assert findings(world) == []
+
+    def test_one_that_finished_under_a_reservation_is_none_whatever_it_cost(self, world: Priced) -> None:
+        world.do("eu", hold())
+        world.do("eu", beat(started=True))
+        world.pass_time(10_000)
+        world.do("eu", ReportUsage(J, final=True))
+        world.pass_time(GRACE + 1)
+        assert findings(world) == []

@@ -3,7 +3,17 @@
 import pytest
 
 from ledger.ids import TenantId
-from node.finding import FindingKind, difference_id, difference_in, finding_id, is_finding_id, key_of
+from node.finding import (
+    FindingKind,
+    difference_id,
+    difference_in,
+    finding_id,
+    is_finding_id,
+    key_of,
+    request_of,
+    unsettled_id,
+    write_off,
+)
 from replication.clock import Dot
 from tests.world import TENANT
 
@@ -63,3 +73,22 @@ def test_what_is_no_name_of_a_difference(name: str) -> None:
 
 def test_the_key_is_the_name_with_a_prefix_of_its_own() -> None:
     assert key_of("books_differ.us.b1.17.2") == "reconciliation:books_differ.us.b1.17.2"
+
+
+def test_what_was_settled_under_a_name_stands_under_the_next_one() -> None:
+    settled: set[str] = set()
+    names = []
+    for _ in range(3):
+        names.append(unsettled_id(settled.__contains__, FindingKind.NEVER_STARTED, TENANT, "c1", "eu/b1:3"))
+        settled.add(names[-1])
+    assert names[0] == NAME
+    assert len(set(names)) == 3
+    assert all(is_finding_id(TENANT, name) for name in names)
+    assert unsettled_id({names[0]}.__contains__, FindingKind.NEVER_STARTED, TENANT, "c1", "eu/b1:3") == names[1]
+
+
+def test_the_request_and_the_lot_of_a_name_are_its_own() -> None:
+    other = finding_id(FindingKind.NEVER_STARTED, TENANT, "c2", "eu/b1:3")
+    assert len(request_of(NAME)) == 16
+    assert request_of(NAME) != request_of(other)
+    assert write_off(NAME) == f"write-off-{NAME.removeprefix('never_started.')}"

@@ -1,11 +1,15 @@
 """What does not add up, and what looks like it and does."""
 
+import pytest
+
 from ledger.command import OnShortage, ReportUsage
-from ledger.ids import TenantId
+from ledger.ids import JobId, TenantId
+from ledger.job import Job
 from ledger.pricing import HOUR_MS
+from node.examine import Examination
 from node.finding import FindingKind
 from node.reconcile import Reconciliation, reconcile, standing
-from node.snapshots import JobState, Source
+from node.snapshots import JobState, ScheduledJob, Source
 from tests.regions import debit, grant, release
 from tests.unit.node.priced import GRACE, J, Priced, beat, hold, run, the_finding, told
 from tests.world import TENANT
@@ -35,15 +39,15 @@ class TestARun:
     def test_a_job_that_is_only_reserved_for_does_not_run(self, world: Priced) -> None:
         world.do("eu", hold())
         world.exchange(3_000)
-        assert list(world.book("eu").running_jobs()) == []
+        assert list(world.book("eu").open_jobs()) == []
         world.do("eu", beat())
-        assert [job.id for job in world.book("eu").running_jobs()] == [J]
+        assert [job.id for job in world.book("eu").open_jobs()] == [J]
         world.exchange(3_000)
-        assert [job.id for job in world.book("eu").running_jobs()] == [J]
+        assert [job.id for job in world.book("eu").open_jobs()] == [J]
         world.do("eu", ReportUsage(J, world.now, final=True))
-        assert list(world.book("eu").running_jobs()) == []
+        assert list(world.book("eu").open_jobs()) == []
         world.exchange(3_000)
-        assert list(world.book("eu").running_jobs()) == []
+        assert list(world.book("eu").open_jobs()) == []
 
     def test_it_takes_breaks_in_the_middle_of_a_large_tenant(self, world: Priced) -> None:
         for number in range(250):
@@ -74,6 +78,23 @@ class TestARun:
         for _ in running:
             pass
         assert 0 < len(result.found) <= 100
+
+    def test_what_is_only_counted_is_not_priced(self, world: Priced, monkeypatch: pytest.MonkeyPatch) -> None:
+        jobs = [ScheduledJob(JobId(f"j{number}"), JobState.RUNNING, world.now - 10) for number in range(50)]
+        world.region("eu").take_snapshot("slurm", world.now, {TENANT: jobs})
+        priced: list[str] = []
+
+        def cost(_: Examination, job: Job, *__: object) -> str:
+            priced.append(job.id)
+            return "nobody knows"
+
+        monkeypatch.setattr(Examination, "_cost", cost)
+        result = Reconciliation(limit=2)
+        for _ in reconcile(world.region("eu"), world.now, result):
+            pass
+        assert result.counts[FindingKind.RUNNING_UNRESERVED] == 50
+        assert [finding.subject for finding in result.found] == priced
+        assert len(priced) == 3, "a page, and whether there is more"
 
     def test_it_says_when_it_was_and_by_which_snapshots(self, world: Priced) -> None:
         told(world, JobState.PENDING)

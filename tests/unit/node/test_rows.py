@@ -138,7 +138,7 @@ def test_values_come_back() -> None:
     assert decode_claim(encode_value(claim)) == claim
     for use in (KeyUse("eu/b1", 2, "0123456789abcdef", 7), KeyUse("eu/b1", 2, None, 7)):
         assert decode_key_use(encode_value(use)) == use
-    job = Job(JobId("ü" * 255), ClaimId("c"), 5, 20, None, ((5, 9), (10, 20)), 7, 3)
+    job = Job(JobId("ü" * 255), ClaimId("c"), 5, 20, None, ((5, 9), (10, 20)), 7, 3, place, place)
     assert decode_job(encode_value(job)) == job
     for policy in (Policy(), Policy(OnOverspend.REVOKE, max_held=0, debt_limit=5), Policy(admission=Admission.ESCROW)):
         assert decode_policy(encode_value(policy)) == policy
