@@ -25,8 +25,8 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)  ## three regions, a cut, and how the books are put right (TRACE=jobs.csv replays a trace)
 	$(BIN)/creditmesh demo $(if $(TRACE),--trace '$(TRACE)')
 
-test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest -n 2
+test: $(STAMP)  ## run the tests, but for those in a browser
+	$(BIN)/python -m pytest -n 2 -m 'not browser'
 
 simulate: $(STAMP)  ## whole clusters under every fault, in virtual time (SEEDS=0:1000)
 	$(BIN)/python -m tests.simulation run $(SEEDS)

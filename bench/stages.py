@@ -109,11 +109,11 @@ class Stages:
 
     def checkpoint(self) -> int:
         """What is stable goes to rows; returns how many entries."""
-        before = len(self.here.books[TENANT].timeline)
+        before = len(self.here.books.in_memory[TENANT].timeline)
         self.here.frontier = (self.now + 10**6) << 16
         self.now += 10
         self.here.tick(self.now)
-        return before - len(self.here.books[TENANT].timeline)
+        return before - len(self.here.books.in_memory[TENANT].timeline)
 
     def pages(self) -> list[list[bytes]]:
         """Everything that the other region lacks, as it would be sent."""
@@ -174,7 +174,7 @@ def _take(stages: Stages, pages: list[list[bytes]]) -> None:
 
 
 def _fold(stages: Stages) -> None:
-    assert stages.there.books[TENANT].account
+    assert stages.there.books.in_memory[TENANT].account
 
 
 if __name__ == "__main__":

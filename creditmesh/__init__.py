@@ -15,8 +15,10 @@ from creditmesh.errors import (
     NotFound,
     ProtocolError,
     ReservationEnded,
+    StartUnknown,
     Unavailable,
 )
+from creditmesh.following import Following
 from creditmesh.lease import Lease
 from creditmesh.transport import Retry
 
@@ -27,6 +29,7 @@ __all__ = [
     "CreditmeshError",
     "Dot",
     "FindingGone",
+    "Following",
     "IdInUse",
     "IdempotencyMismatch",
     "InsufficientCredit",
@@ -38,6 +41,7 @@ __all__ = [
     "ProtocolError",
     "ReservationEnded",
     "Retry",
+    "StartUnknown",
     "Unavailable",
     "wire",
 ]

@@ -17,7 +17,7 @@ import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
@@ -28,8 +28,9 @@ import msgspec
 
 from creditmesh import wire
 from creditmesh.errors import ProtocolError, Unavailable, refusal
+from creditmesh.following import Following
 from creditmesh.lease import Lease
-from creditmesh.transport import Answer, Endpoint, Retry, Sleep, Transport
+from creditmesh.transport import Answer, Endpoint, Retry, Sleep, Transport, retry_after_s
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -363,18 +364,33 @@ class AsyncClient:
         state: wire.ConflictState | None = None,
         region: str | None = None,
         since: int | None = None,
+        acknowledged: bool | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> wire.ConflictsReply:
-        """A page of conflict reports; `region` is the loser's, `since` the least time of detection."""
+        """A page of conflict reports; `region` is the loser's, `since` the least time at which that was accepted."""
         query = wire.ConflictsQuery(
-            tenant=tenant, kind=kind, state=state, region=region, since=since, after=after, limit=limit
+            tenant=tenant,
+            kind=kind,
+            state=state,
+            region=region,
+            since=since,
+            acknowledged=acknowledged,
+            after=after,
+            limit=limit,
         )
         return await self._read("/v1/conflicts", wire.ConflictsReply, query)
 
     async def conflict(self, conflict: str) -> wire.ConflictReply:
         """One conflict report."""
-        return await self._read(f"/v1/conflicts/{quote(conflict, safe='')}", wire.ConflictReply)
+        return await self._read(_conflict(conflict), wire.ConflictReply)
+
+    async def acknowledge(
+        self, conflict: str, *, by: str, note: str | None = None, key: str | None = None
+    ) -> Accepted[wire.AcknowledgeReply]:
+        """Says that somebody has seen to a conflict; every region shows it. Moves no credit."""
+        body = wire.AcknowledgeRequest(by=by, note=note)
+        return await self._write(_conflict(conflict, "ack"), body, wire.AcknowledgeReply, key)
 
     async def debts(self) -> wire.DebtsReply:
         """Who owes what."""
@@ -455,6 +471,42 @@ class AsyncClient:
         answer = await self._transport.call("PUT", "/v1/chaos/clock", body=body, headers=JSON_BODY, only=self._first)
         return _decode(answer.body, wire.ClockReply)
 
+    def follow_conflicts(
+        self,
+        *,
+        tenant: str | None = None,
+        kind: wire.ConflictKind | None = None,
+        state: wire.ConflictState | None = None,
+        region: str | None = None,
+        since: int | None = None,
+        acknowledged: bool | None = None,
+        after: str | None = None,
+    ) -> Following[wire.ConflictEvent]:
+        """Each conflict that appears or changes, as the first endpoint tells it: ``async for`` over it.
+
+        Begins behind the event `after`, or now. A stream that breaks off is taken up again behind its last event.
+
+        Raises:
+            ApiError: the node refused.
+            Unavailable: no answer within the attempts allowed; iterating again goes on where it was.
+        """
+        query = wire.ConflictStreamQuery(
+            tenant=tenant, kind=kind, state=state, region=region, since=since, acknowledged=acknowledged
+        )
+        silence_s = 2 * wire.HEARTBEAT_S + self._transport.retry.attempt_timeout_s
+
+        def opened(last_id: str | None) -> AbstractAsyncContextManager[aiohttp.StreamReader]:
+            headers = {} if last_id is None else {wire.LAST_EVENT_ID: last_id}
+            return self._stream("/v1/conflicts/stream", query, headers, silence_s)
+
+        return Following(
+            opened,
+            lambda content: _decode(content, wire.ConflictEvent),
+            after=after,
+            attempts=self._transport.retry.attempts,
+            pause=lambda failures: self._transport.pause(self._first, failures),
+        )
+
     async def export(self, *, after: str | None = None) -> AsyncIterator[wire.ExportedEntry]:
         """All entries that the first endpoint has beyond the clock token `after`, causes before consequences.
 
@@ -489,13 +541,21 @@ class AsyncClient:
         )
 
     @asynccontextmanager
-    async def _stream(self, path: str, query: wire.Request) -> AsyncIterator[aiohttp.StreamReader]:
-        """The first endpoint's reply, to be read as it comes."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_read=self._transport.retry.attempt_timeout_s)
+    async def _stream(
+        self,
+        path: str,
+        query: wire.Request,
+        headers: Mapping[str, str] | None = None,
+        silence_s: float | None = None,
+    ) -> AsyncIterator[aiohttp.StreamReader]:
+        """The first endpoint's reply, to be read as it comes; it may pause for `silence_s` (as for any answer)."""
+        within_s = self._transport.retry.attempt_timeout_s
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=within_s, sock_read=silence_s or within_s)
         url = self._first.url(path, _query(query))
         try:
-            async with self._transport.session.get(url, timeout=timeout) as response:
+            async with self._transport.session.get(url, headers=headers, timeout=timeout) as response:
                 if response.status >= 400:
+                    self._first.not_before = self._monotonic() + retry_after_s(response.headers.get("Retry-After"))
                     raise refusal(response.status, await response.read(), maybe_accepted=False)
                 yield response.content
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -531,6 +591,10 @@ def _asked(amount: int | wire.Estimate) -> dict[str, Any]:
 
 def _of(tenant: str, *rest: str) -> str:
     return "/v1/tenants/" + "/".join(quote(part, safe="") for part in (tenant, *rest))
+
+
+def _conflict(conflict: str, *rest: str) -> str:
+    return "/v1/conflicts/" + "/".join(quote(part, safe="") for part in (conflict, *rest))
 
 
 def _query(request: wire.Request | None) -> Mapping[str, str]:

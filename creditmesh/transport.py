@@ -166,8 +166,12 @@ class Transport:
             endpoint.not_before = now + outcome.retry_after_s
             if failures >= self.retry.attempts:
                 raise Unavailable(failures, f"{endpoint.address}: {outcome.reason}", maybe_accepted=maybe_accepted)
-            upcoming = only or self._choose()
-            await self._sleep(max(self.retry.pause_s(failures, self._rng), upcoming.not_before - now))
+            await self.pause(only or self._choose(), failures)
+
+    async def pause(self, upcoming: Endpoint, failures: int) -> None:
+        """Wait before the attempt at `upcoming` that follows so many failures."""
+        pause_s = self.retry.pause_s(failures, self._rng)
+        await self._sleep(max(pause_s, upcoming.not_before - self._monotonic()))
 
     def _choose(self) -> Endpoint:
         """The first that has not failed lately; if all have, the one whose failure is longest ago."""

@@ -40,7 +40,7 @@ def apply(region: Region, tenant: TenantId, name: str, found: Finding | None, no
 
     `found` is what a run has just found under that name, or None; it is looked at again before anything is posted.
     """
-    if region.existing_book(tenant, now) is None:
+    if region.books.existing(tenant, now) is None:
         return not_found("tenant", tenant)
     difference = difference_in(name)
     if difference is None and not is_finding_id(tenant, name):
@@ -78,7 +78,7 @@ def _amended(region: Region, tenant: TenantId, name: str, now: int) -> Accepted 
     difference = difference_in(name)
     assert difference is not None
     loser, count = difference
-    posted = region.amends(tenant, loser, now)
+    posted = region.conflicts.amends(tenant, loser, now)
     if posted is None or count > len(posted):
         return not_found("finding", name)
     return Accepted(posted[count], replayed=True) if count < len(posted) else None

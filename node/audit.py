@@ -68,7 +68,7 @@ def audit(region: Region, now: int, result: AuditResult) -> Iterator[None]:
     """Fill `result`; yields where others may be served. `now` (ms) is when it was asked for."""
     in_logs: set[TenantId] = set()
     yield from _follow_logs(region, result, in_logs)
-    for tenant in region.tenants():
+    for tenant in region.books.tenants():
         in_logs.discard(tenant)
         try:
             yield from _audit_tenant(region, tenant, now, result)
@@ -150,7 +150,7 @@ def _follow(
 
 def _audit_tenant(region: Region, tenant: TenantId, now: int, result: AuditResult) -> Iterator[None]:
     for attempt in range(_TRIES):
-        book = region.existing_book(tenant, now)
+        book = region.books.existing(tenant, now)
         assert book is not None
         count = book.entry_count
         in_slices = attempt < _TRIES - 1
@@ -169,7 +169,7 @@ def _audit_tenant(region: Region, tenant: TenantId, now: int, result: AuditResul
                 timeline.fold()
                 yield
                 # The book may have been dropped from memory and read back meanwhile.
-                book = region.existing_book(tenant, now) or book
+                book = region.books.existing(tenant, now) or book
         wrong: list[str] = []
         rows = _kept_in_rows(timeline.account, region)
         for start in range(0, len(rows), _SLICE_ENTRIES):
@@ -178,7 +178,7 @@ def _audit_tenant(region: Region, tenant: TenantId, now: int, result: AuditResul
             wrong += _look_up(book, rows[start : start + _SLICE_ENTRIES])
             if in_slices:
                 yield
-                book = region.existing_book(tenant, now) or book
+                book = region.books.existing(tenant, now) or book
         if book.entry_count == count == len(timeline):
             _compare(book, timeline.account, books, result)
             result.findings += [f"tenant {tenant}: {finding}" for finding in wrong]

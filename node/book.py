@@ -5,24 +5,24 @@ stable entries out of memory and writes the cells that they changed, together wi
 true, in one atomic batch. What is not stable yet is in the journal, and is filed again from there after a restart.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from itertools import takewhile
-from typing import TypeVar
 
 from conflict.contest import Acknowledgement, Amends, Contest
 from conflict.detect import Canonical, canonical_of, differs, new_debt
 from conflict.report import Report, build_report
 from conflict.rivals import MAX_RIVALS, RivalIndex, Rivals
 from ledger.account import Account
-from ledger.cells import DEFAULT_POLICY, NOTHING, Cell, Effect, KeyUse
+from ledger.cells import NOTHING, Cell, Effect
 from ledger.claim import Claim
-from ledger.ids import ClaimId, JobId, Key, Position, TenantId
+from ledger.ids import ClaimId, Position, TenantId
 from ledger.job import Job
 from ledger.operation import Acknowledge, Compensation, Policy, Revoke, Transfer
 from ledger.posting import DEBT, TOTALS, Outcome
 from ledger.rules import Rules
 from ledger.timeline import BEGINNING, Timeline
 from node.changes import Changes
+from node.past import StoredPast
 from node.store.errors import DamagedRows
 from node.store.journal import Journal
 from node.store.kv import Overlay, Table
@@ -33,79 +33,23 @@ from node.store.rows import (
     REVOCATION,
     VOID,
     State,
-    StoredContest,
-    after_prefix,
     conflict_key,
     decode_claim,
-    decode_contest,
-    decode_history,
     decode_job,
-    decode_key_use,
     decode_lot,
     decode_place,
-    decode_policy,
     decode_state,
     dot_at,
     encode_value,
     history_key,
     job_key,
     owed_key,
-    owed_prefix,
     pack,
-    place_of,
     read,
     tenant_key,
 )
 from replication.clock import Dot, VectorClock
 from replication.filed import Filed, legs_of
-
-_PAGE = 1000
-_TENANTS_ROWS = (
-    Table.STATES,
-    Table.LOTS,
-    Table.OPEN,
-    Table.CLOSED,
-    Table.KEYS,
-    Table.RUNNING,
-    Table.RESTING,
-    Table.POLICIES,
-    Table.HISTORY,
-    Table.CONFLICTS,
-    Table.UNSETTLED,
-    Table.OWED,
-)
-"""What is kept tenant by tenant."""
-
-T = TypeVar("T")
-
-
-class StoredPast:
-    """The checkpointed past of a tenant, looked up row by row."""
-
-    __slots__ = ("_overlay", "_prefix")
-
-    def __init__(self, overlay: Overlay, tenant: TenantId) -> None:
-        self._overlay = overlay
-        self._prefix = tenant_key(tenant)
-
-    def claim(self, claim: ClaimId) -> Claim | None:
-        """A claim that has ended; those that are open or owe are in memory."""
-        row = self._overlay.get(Table.CLOSED, key := self._prefix + claim.encode())
-        return None if row is None else read(decode_claim, Table.CLOSED, key, row)
-
-    def key_use(self, key: Key) -> KeyUse | None:
-        """The operation that used a key first."""
-        row = self._overlay.get(Table.KEYS, name := self._prefix + key.encode())
-        return None if row is None else read(decode_key_use, Table.KEYS, name, row)
-
-    def job(self, job: JobId) -> Job | None:
-        """A job, whether or not its reports say that it runs."""
-        name = self._prefix + job_key(job)
-        for table in (Table.RUNNING, Table.RESTING):
-            row = self._overlay.get(table, name)
-            if row is not None:
-                return read(decode_job, table, name, row)
-        return None
 
 
 class LedgerBook:
@@ -126,6 +70,7 @@ class LedgerBook:
         "_indexes",
         "_journal",
         "_overlay",
+        "_past",
         "_stored_totals",
         "_version",
         "contests",
@@ -154,6 +99,7 @@ class LedgerBook:
         self.tenant = tenant
         self.rules = rules
         self._overlay = overlay
+        self._past = StoredPast(overlay, tenant)
         self._journal = journal
         self._clock = clock
         self._changes = changes
@@ -176,24 +122,19 @@ class LedgerBook:
 
     def _load(self, state: bytes) -> None:
         place, totals, self.entry_count = read(decode_state, Table.STATES, tenant_key(self.tenant), state)
-        self.timeline = Timeline(self.rules, StoredPast(self._overlay, self.tenant), place)
+        self.timeline = Timeline(self.rules, self._past, place)
         self._stored_totals.update(zip(TOTALS, map(int, totals), strict=True))
         self.timeline.account.load(
             self._stored_totals,
-            self._stored_policy(),
-            self._rows(Table.LOTS, decode_lot),
-            self._rows(Table.OPEN, decode_claim),
+            self._past.policy(),
+            self._past.all(Table.LOTS, decode_lot),
+            self._past.all(Table.OPEN, decode_claim),
         )
         self.owing = frozenset(self.timeline.account.debtors.values())
-        for place in self._rows(Table.UNSETTLED, decode_place):
+        for place in self._past.all(Table.UNSETTLED, decode_place):
             contest = self.stored_contest(place)
             if contest is not None:
                 self.contests[contest.loser.dot] = contest
-
-    def _stored_policy(self) -> Policy:
-        prefix = tenant_key(self.tenant)
-        rows = self._overlay.scan(Table.POLICIES, prefix, after_prefix(prefix), 1, reverse=True)
-        return read(decode_policy, Table.POLICIES, *rows[0]) if rows else DEFAULT_POLICY
 
     # -- what others ask --------------------------------------------------------------------------------------------
 
@@ -214,22 +155,19 @@ class LedgerBook:
 
     def ended_claims(self, after: ClaimId | None, limit: int) -> list[Claim]:
         """Checkpointed claims that have ended, by id."""
-        prefix = tenant_key(self.tenant)
-        start = prefix if after is None else prefix + after.encode() + b"\0"
-        rows = self._overlay.scan(Table.CLOSED, start, after_prefix(prefix), limit)
-        return [read(decode_claim, Table.CLOSED, key, value) for key, value in rows]
+        return self._past.ended_claims(after, limit)
 
     def running_jobs(self) -> Iterator[Job]:
         """The jobs that run by their reports, each as it stands when it is looked at."""
         recent = dict(self.account.jobs)
         yield from (job for job in recent.values() if job.is_running)
-        yield from (job for job in self._rows(Table.RUNNING, decode_job) if job.id not in recent)
+        yield from (job for job in self._past.all(Table.RUNNING, decode_job) if job.id not in recent)
 
     def entries(self, after: Position, limit: int) -> list[Filed]:
         """Up to `limit` entries behind `after`, in canonical order."""
         found: list[Filed] = []
         if after < self.timeline.begins_after:
-            for place, _ in self._past_places(after):
+            for place, _ in self._past.places(after):
                 found.append(self.found(place))
                 if len(found) == limit:
                     return found
@@ -243,13 +181,8 @@ class LedgerBook:
             if isinstance(filed.operation, Policy) and effect.outcome is Outcome.APPLIED
         ]
         found = recent[: -at_most - 1 : -1]
-        prefix = tenant_key(self.tenant)
         if len(found) < at_most:
-            rows = self._overlay.scan(Table.POLICIES, prefix, after_prefix(prefix), at_most - len(found), reverse=True)
-            found += [
-                (self.found(place_of(key.removeprefix(prefix))), read(decode_policy, Table.POLICIES, key, value))
-                for key, value in rows
-            ]
+            found += [(self.found(place), policy) for place, policy in self._past.policies(at_most - len(found))]
         return found
 
     def recent(self) -> list[tuple[Filed, int]]:
@@ -261,7 +194,7 @@ class LedgerBook:
 
         They may be read at leisure: rows up to a place that is stable change only where a book is begun again.
         """
-        return takewhile(lambda placed: placed[0] <= until, self._past_places(BEGINNING))
+        return takewhile(lambda placed: placed[0] <= until, self._past.places(BEGINNING))
 
     def report(self, contest: Contest) -> Report:
         """The report of a contest as it stands."""
@@ -285,10 +218,7 @@ class LedgerBook:
         for contest in self.contests.values():
             if contest.canonical.claim == claim and new_debt(contest.loser, contest.canonical):
                 yield contest.loser.position
-        start = prefix = owed_prefix(self.tenant, claim)
-        while rows := self._overlay.scan(Table.OWED, start, after_prefix(prefix), _PAGE):
-            yield from (place_of(key.removeprefix(prefix)) for key, _ in rows)
-            start = rows[-1][0] + b"\0"
+        yield from self._past.owed_for(claim)
 
     def _owed_now(self, contest: Contest) -> int:
         """What the loser's claim owes by now. Where a duplicate repaid what others owe, what all of them owe."""
@@ -353,7 +283,7 @@ class LedgerBook:
         if place > self.timeline.begins_after:
             return False
         just_before = Position(place.hlc, place.region, place.boot, place.seq - 1)
-        return next((found for found, _ in self._past_places(just_before)), None) == place
+        return next((found for found, _ in self._past.places(just_before)), None) == place
 
     def review(self) -> None:
         """Bring the contests up to date with canonical order."""
@@ -402,7 +332,7 @@ class LedgerBook:
             return contest.rivals[1]
         loser = contest.loser
         if loser.position <= self.timeline.begins_after:
-            stored = self._conflict_row(loser.position)
+            stored = self._past.contest(loser.position)
             if stored is not None:
                 return Rivals(tuple(stored.rivals), stored.rival_count, tuple(stored.revoked), stored.is_other_request)
         operations, revocations = self._rival_indexes(self._earliest_unknown_to(loser))
@@ -437,7 +367,7 @@ class LedgerBook:
     def _rival_indexes(self, since: int) -> tuple[RivalIndex, RivalIndex]:
         """All operations from the clock reading `since` on, and the revocations among them."""
         if self._indexes is None or self._indexes[0] != self._version or self._indexes[1] > since:
-            past = list(self._past_places(Position(since - 1, "~", "", 0))) if since <= self._stable_until else []
+            past = list(self._past.places(Position(since - 1, "~", "", 0))) if since <= self._stable_until else []
             placed = [*past, *((filed.position, sort) for filed, sort in self.recent())]
             self._indexes = (
                 self._version,
@@ -516,8 +446,7 @@ class LedgerBook:
         self.timeline.drop(count)
         if self.quiet_since is None:
             self.drop_void()
-        if not isinstance(self.timeline.account.past, StoredPast):
-            self.timeline.account.past = StoredPast(overlay, self.tenant)
+        self.timeline.account.past = self._past
         return [filed for _, filed, _ in step]
 
     def _concerned(self, filed: Filed) -> list[Contest]:
@@ -569,42 +498,14 @@ class LedgerBook:
 
     def stored_contest(self, place: Position) -> Contest | None:
         """The contest of a checkpointed entry, if it has one."""
-        stored = self._conflict_row(place)
+        stored = self._past.contest(place)
         if stored is None:
             return None
         amends = [Amends(at, postings) for at, postings in stored.amends]
         canonical = Canonical(stored.postings, stored.outcome, stored.claim, stored.owed)
         return Contest(self.found(place), canonical, amends, stored.acknowledged)
 
-    def _conflict_row(self, place: Position) -> StoredContest | None:
-        row = self._overlay.get(Table.CONFLICTS, key := history_key(self.tenant, place))
-        return None if row is None else read(decode_contest, Table.CONFLICTS, key, row)
-
     # -- the past ---------------------------------------------------------------------------------------------------
-
-    def _rows(self, table: Table, decode: Callable[[bytes], T]) -> Iterator[T]:
-        prefix = tenant_key(self.tenant)
-        start, stop = prefix, after_prefix(prefix)
-        while rows := self._overlay.scan(table, start, stop, _PAGE):
-            for key, value in rows:
-                yield read(decode, table, key, value)
-            start = rows[-1][0] + b"\0"
-
-    def _past_places(self, after: Position) -> Iterator[tuple[Position, int]]:
-        """The places of checkpointed entries behind `after`, in canonical order, each with its sort."""
-        prefix = tenant_key(self.tenant)
-        start, stop = history_key(self.tenant, after), after_prefix(prefix)
-        rows = self._overlay.scan(Table.HISTORY, prefix, start, 1, reverse=True)
-        while True:
-            for key, value in rows:
-                for hlc, region, boot, seq, sort in read(decode_history, Table.HISTORY, key, value):
-                    place = Position(hlc, region, boot, seq)
-                    if place > after:
-                        yield place, sort
-            rows = self._overlay.scan(Table.HISTORY, start, stop, _PAGE)
-            if not rows:
-                return
-            start = rows[-1][0] + b"\0"
 
     def found(self, place: Position) -> Filed:
         """The entry at a place that the history names. Raises `DamagedEntry` if it cannot be read."""
@@ -627,27 +528,18 @@ class LedgerBook:
         That takes a region that lost its disk while an entry of it was still on the way: rare, so it may be slow. The
         rows are cleared here, and `write_anew` must follow before the batch that has the late entry is sealed.
         """
-        everything = [self.found(place) for place, _ in self._past_places(BEGINNING)]
+        everything = [self.found(place) for place, _ in self._past.places(BEGINNING)]
         everything += [filed for filed, _ in self.timeline.effects()]
         self.timeline = Timeline(self.rules)
         self._stored_totals = dict.fromkeys(TOTALS, 0)
         self.contests.clear()
-        self._clear_rows(filed.position for filed in everything)
+        self._past.clear()
+        for filed in everything:
+            self._overlay.delete(Table.CONFLICT_ORDER, conflict_key(filed.position, self.tenant))
         for filed in everything:
             self.timeline.insert(filed)
         for filed in everything:
             self._count_remarks(filed)
-
-    def _clear_rows(self, places: Iterable[Position]) -> None:
-        prefix = tenant_key(self.tenant)
-        for place in places:
-            self._overlay.delete(Table.CONFLICT_ORDER, conflict_key(place, self.tenant))
-        for table in _TENANTS_ROWS:
-            start = prefix
-            while rows := self._overlay.scan(table, start, after_prefix(prefix), _PAGE):
-                for key, _ in rows:
-                    self._overlay.delete(table, key)
-                start = rows[-1][0] + b"\0"
 
 
 def stored_debt(state: State) -> int:

@@ -49,20 +49,20 @@ class Examination:
         self._now = now
         self._grace_ms = region.settings.grace_ms
         self._earliest = now - region.settings.terms.limits.max_late_ms
-        self._glanced = region.glance(tenant)
+        self._glanced = region.books.glance(tenant)
         self._told = region.snapshots.of(tenant)
 
     @property
     def rows(self) -> int:
         """How many rows had to be read before anything can be looked at."""
         account = self._glanced.account
-        is_at_hand = self._region.books.get(self._tenant) is self._glanced
+        is_at_hand = self._region.books.in_memory.get(self._tenant) is self._glanced
         return len(self._told) + (0 if is_at_hand else 1 + len(account.lots) + len(account.claims))
 
     @property
     def _book(self) -> LedgerBook:
         """The book: if it has come into memory since, that one."""
-        return self._region.books.get(self._tenant, self._glanced)
+        return self._region.books.in_memory.get(self._tenant, self._glanced)
 
     def everything(self) -> Looked:
         """All that there is to look at, each thing once."""

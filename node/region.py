@@ -13,49 +13,42 @@ lately; the rest is on disk (see `node.book` and `node.store.journal`).
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from heapq import merge
-from itertools import groupby, islice
-from operator import attrgetter, itemgetter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct, structs
 
-from conflict.compensate import compensations
-from conflict.contest import Contest
 from conflict.detect import Kind
-from conflict.report import Report, loser_in, report_id
+from conflict.report import report_id
 from ledger.admission import admit, admit_transfer
 from ledger.cells import NOTHING, Effect, KeyUse
-from ledger.claim import Claim, ClaimState
+from ledger.claim import ClaimState
 from ledger.command import Command, GrantCredit, TransferCredit, fingerprint
-from ledger.ids import ClaimId, Key, LotId, Position, TenantId
-from ledger.lot import Lot, LotState, share_of
+from ledger.ids import ClaimId, Key, Position, TenantId
 from ledger.operation import (
+    Compensation,
     Content,
-    Expire,
     Grant,
-    Hold,
-    Lapse,
     Move,
     Operation,
-    Renew,
-    Revoke,
-    Settle,
     Transfer,
 )
-from ledger.posting import Outcome, Postings
+from ledger.posting import Postings
 from ledger.refusal import Reason, Refusal, invalid, not_found
 from ledger.rules import Rules
-from ledger.timeline import BEGINNING
 from node.alarms import AlarmKind, Alarms
-from node.book import LedgerBook, stored_debt
+from node.book import LedgerBook
+from node.books import Books
 from node.changes import Changes
+from node.checkpoints import Checkpoints
+from node.compensating import Compensating
+from node.conflicts import Conflicts
+from node.counts import Counts
+from node.duties import Duties
 from node.escrow import Wish, Wishes, parts_of, wanted_when_low
 from node.forgetting import Forgetting
 from node.lowwater import LowWater, copy_of
 from node.mending import Mender
-from node.schedule import Due, Schedule
 from node.settings import RegionSettings
 from node.snapshots import MAX_SOURCES, ScheduledJob, Snapshots, Source
 from node.store.aside import Aside
@@ -67,40 +60,19 @@ from node.store.rows import (
     CEILING_AGAIN,
     LOW,
     RULES_KEY,
-    after_prefix,
-    conflict_of,
-    decode_claim,
-    decode_lot,
     decode_low,
     decode_number,
     decode_rules,
-    decode_state,
-    dot_at,
-    history_key,
     pack,
-    place_key,
-    place_of,
     read,
-    tenant_key,
     tenant_of,
 )
-from node.sums import Sums
 from replication.clock import Dot, Hlc, VectorClock, hlc_at, ms_of
 from replication.codec import Ranges
 from replication.delivery import Delivered, Delivery
 from replication.entry import VERSION, Entry, EntryError, LogHead, Malformed, hash_of, seal
 from replication.filed import Filed, legs_of
 
-_DUE_AT_ONCE: Final = 200
-_COMPENSATED_AT_ONCE: Final = 500
-_COMPENSATING_POSTINGS: Final = 1_000
-_CONTESTS_AT_ONCE: Final = 100
-_CHECKPOINT_ENTRIES: Final = 256
-_CHECKPOINT_BOOKS: Final = 64
-_CHECKPOINT_SHARE: Final = 128
-"""Of what waits to be checkpointed, at least this part is done in a tick, so that no load can outrun it."""
-_FORGET_EVERY_MS: Final = 1_000
-_SCANNED_AT_ONCE: Final = 500
 _CEILING_AHEAD_MS: Final = 2_000
 """A boot begins its clock at the ceiling that it finds, so this is how far ahead of its peers it may be at first."""
 
@@ -110,19 +82,6 @@ class Accepted(Struct, frozen=True, gc=False):
 
     filed: Filed
     replayed: bool
-
-
-class Counts(Struct):
-    """What has happened since this boot, for metrics."""
-
-    conflicts: dict[str, int]
-    """By kind: operations of this region that lost."""
-    lapsed: int = 0
-    """Reservations of this region whose lease ended."""
-    moved: int = 0
-    """Parts of lots that were moved to the shares of other regions."""
-    forgotten: int = 0
-    """Idempotency keys whose lifetime was over."""
 
 
 class Received(Struct, frozen=True):
@@ -152,9 +111,7 @@ class _InFlight(Struct, frozen=True, gc=False):
 class Region:
     """The state of one region's node. Times are in ms; `now` is the host's wall clock.
 
-    Relations kept: ``clock`` counts every entry applied, ``durable`` every entry landed; ``_unstable`` holds
-    the books with entries in their timelines, ``_merged`` those that may owe compensations, ``_stirred`` those with
-    entries that ``changes`` has not looked at.
+    Relations kept: ``clock`` counts every entry applied, ``durable`` every entry landed.
     """
 
     def __init__(self, settings: RegionSettings, overlay: Overlay, boot: str, now: int) -> None:
@@ -165,26 +122,17 @@ class Region:
         self.counts = Counts({})
         self.journal = Journal(overlay)
         self.snapshots = Snapshots(overlay)
-        self.changes = Changes()
         self.frontier = -1
-        self.books: dict[TenantId, LedgerBook] = {}
         self._overlay = overlay
-        self._schedule = Schedule()
-        self._unstable: dict[TenantId, LedgerBook] = {}
-        self._merged: dict[TenantId, LedgerBook] = {}
-        self._stirred: dict[TenantId, LedgerBook] = {}
         self._in_flight: deque[_InFlight] = deque()
         self._late: dict[TenantId, LedgerBook] = {}
-        self._forgot_at = 0
         weights = settings.weights or tuple((name, 1) for name in settings.regions)
         self._terms = structs.replace(settings.terms, region=settings.region, weights=weights)
         self._wishes = Wishes(settings.region, settings.anti_entropy_interval_ms)
         self._forgetting = Forgetting(overlay, settings.rules.key_lifetime_ms)
-        self._sums = Sums()
         self.mending = Mender(
             self.journal, self.alarms, lambda: self.durable, self._in_memory, settings.anti_entropy_interval_ms
         )
-        self._scans: deque[tuple[Table, bytes]] = deque([(Table.OPEN, b""), (Table.LOTS, b"")])
         heads, behind = self._read_logs()
         self.delivery = Delivery(
             self.replica,
@@ -194,6 +142,13 @@ class Region:
             max_clock_drift_ms=settings.max_clock_drift_ms,
         )
         self.durable: VectorClock = dict(self.clock)
+        changes = Changes()
+        self.books = Books(settings.rules, overlay, self.journal, self.clock, changes)
+        self.duties = Duties(settings, overlay, self.books, self.counts, self._sweep)
+        self.compensating = Compensating(
+            settings, self.books, self.duties, self.alarms, self.counts, self._compensate, self._sweep
+        )
+        self.conflicts = Conflicts(overlay, self.journal, self.books, changes, self.compensating.unsettled)
         self._take_up(behind, now)
         self.aside = Aside(overlay, settings.region, settings.peers)
         for replica, first in self.aside.logs().items():
@@ -217,12 +172,13 @@ class Region:
         if stored is None:
             self._overlay.put(Table.META, RULES_KEY, pack(str(self.settings.rules)))
         low = self._overlay.get(Table.META, LOW)
-        self._low = LowWater(*((0, ()) if low is None else read(decode_low, Table.META, LOW, low)))
-        if self._low.commit >= self.journal.next_commit:
-            raise DamagedRows(f"the journal ends before commit {self._low.commit}, up to which the rows go")
-        heads = self._low.heads()
+        low_water = LowWater(*((0, ()) if low is None else read(decode_low, Table.META, LOW, low)))
+        if low_water.commit >= self.journal.next_commit:
+            raise DamagedRows(f"the journal ends before commit {low_water.commit}, up to which the rows go")
+        self._checkpoints = Checkpoints(low_water)
+        heads = low_water.heads()
         behind = []
-        for commit, runs in self.journal.replay(self._low.commit):
+        for commit, runs in self.journal.replay(low_water.commit):
             entries = [filed for run in runs for filed in filed_of(run, commit)]
             for filed, digest in entries:
                 replica = filed.entry.replica
@@ -240,51 +196,28 @@ class Region:
 
     def _take_up(self, behind: list[list[tuple[Filed, bytes]]], now: int) -> None:
         """File again what is not checkpointed, and find the tenants whose books are not settled."""
-        for key, row in self._all_rows(Table.STATES):
-            if debt := stored_debt(read(decode_state, Table.STATES, key, row)):
-                self._sums.begin_with(TenantId(tenant_of(key)), debt)
-        for key, _ in self._all_rows(Table.UNSETTLED):
-            book = self._book(TenantId(tenant_of(key)), now)
+        for key, _ in self._overlay.rows(Table.UNSETTLED):
+            book = self.books.of(TenantId(tenant_of(key)), now)
             book.quiet_since = book.unsettled_since = now
-            self._merged[book.tenant] = book
+            self.compensating.unsettled[book.tenant] = book
         for entries in behind:
             advanced: dict[str, LogHead] = {}
             for filed, digest in entries:
                 entry = filed.entry
                 advanced[entry.replica] = LogHead(entry.replica, entry.seq, digest, entry.hlc, filed.others)
                 for leg in legs_of(filed):
-                    book = self._book(leg.tenant, now)
+                    book = self.books.of(leg.tenant, now)
                     if not book.holds(leg.position):
                         self._file(book, leg, now)
                         self._write_anew()
             if entries:
-                self._low.closed(entries[0][0].commit, advanced)
-
-    def _all_rows(self, table: Table) -> Iterator[tuple[bytes, bytes]]:
-        start = b""
-        while rows := self._overlay.scan(table, start, None, _SCANNED_AT_ONCE):
-            yield from rows
-            start = rows[-1][0] + b"\0"
-
-    def _scan_for_due(self, now: int) -> None:
-        """Find out, a few rows at a time after a start, what the region's earlier boots left to be swept."""
-        table, start = self._scans[0]
-        rows = self._overlay.scan(table, start, None, _SCANNED_AT_ONCE)
-        for key, value in rows:
-            tenant = TenantId(tenant_of(key))
-            if table is Table.OPEN:
-                self._watch_claim(tenant, read(decode_claim, table, key, value))
-            else:
-                self._watch_lot(tenant, read(decode_lot, table, key, value), now)
-        self._scans.popleft()
-        if rows:
-            self._scans.appendleft((table, rows[-1][0] + b"\0"))
+                self._checkpoints.low.closed(entries[0][0].commit, advanced)
 
     # -- clients ----------------------------------------------------------------------------------------------------
 
     def submit(self, tenant: TenantId, command: Command, key: Key, now: int) -> Accepted | Refusal:
         """Judge a command; if it stands, its entry is in the open batch and counts from here on."""
-        book = self._book(tenant, now)
+        book = self.books.of(tenant, now)
         request = fingerprint(command)
         use = book.account.remembered(key, self.present(now))
         if use is not None:
@@ -304,7 +237,7 @@ class Region:
 
     def accepted_under(self, tenant: TenantId, key: Key, now: int) -> Accepted | None:
         """What a tenant's key was used for first, whatever that was, while the key is remembered."""
-        use = self._book(tenant, now).account.remembered(key, self.present(now))
+        use = self.books.of(tenant, now).account.remembered(key, self.present(now))
         return None if use is None else self._accepted_before(use)
 
     def _accepted_before(self, use: KeyUse) -> Accepted:
@@ -317,19 +250,15 @@ class Region:
         if jobs and not self.snapshots.has_room_for(name):
             return invalid("source", f"would be one more than the {MAX_SOURCES} that a node keeps")
         taken = self.snapshots.replace(name, at, jobs)
-        unknown = sorted(tenant for tenant in jobs if not self._knows(tenant))
+        unknown = sorted(tenant for tenant in jobs if not self.books.knows(tenant))
         return Received(taken, self.snapshots.source(name) or Source(name, at, 0), unknown)
-
-    def _knows(self, tenant: TenantId) -> bool:
-        book = self.books.get(tenant)
-        return book.exists if book is not None else self._overlay.get(Table.STATES, tenant_key(tenant)) is not None
 
     def _judge(self, book: LedgerBook, command: Command, key: Key, now: int) -> Operation | Refusal:
         tenant, present = book.tenant, self.present(now)
         if isinstance(command, TransferCredit):
             if command.to == tenant:
                 return invalid("to", "must be another tenant")
-            receiver = self._book(command.to, now)
+            receiver = self.books.of(command.to, now)
             if not receiver.exists:
                 return _no_such_tenant(command.to)
             operation: Operation | Refusal = admit_transfer(
@@ -349,49 +278,12 @@ class Region:
         """How many entries of each log are applied, durable or not."""
         return self.delivery.clock
 
-    def existing_book(self, tenant: TenantId, now: int) -> LedgerBook | None:
-        """The book of a tenant that has any entry."""
-        book = self._book(tenant, now)
-        return book if book.exists else None
-
-    def tenants(self) -> Iterator[TenantId]:
-        """Every tenant with an entry, by name."""
-        stored = (TenantId(tenant_of(key)) for key, _ in self._all_rows(Table.STATES))
-        recent = sorted(tenant for tenant, book in self.books.items() if book.exists)
-        for tenant, _ in groupby(merge(stored, recent)):
-            yield tenant
-
     def tenants_at_work(self) -> Iterator[TenantId]:
         """By name, every tenant of which anything is open: a reservation, a debt, a job, the books, or what is recent.
 
         And those that a snapshot names, whether or not they exist.
         """
-        stored = [self._tenants_in(table) for table in (Table.OPEN, Table.RUNNING, Table.UNSETTLED)]
-        for tenant, _ in groupby(merge(sorted(self._unstable), *stored, self.snapshots.tenants())):
-            yield tenant
-
-    def _tenants_in(self, table: Table) -> Iterator[TenantId]:
-        start = b""
-        while rows := self._overlay.scan(table, start, None, 1):
-            tenant = TenantId(tenant_of(rows[0][0]))
-            yield tenant
-            start = after_prefix(tenant_key(tenant))
-
-    def glance(self, tenant: TenantId) -> LedgerBook:
-        """A tenant's book, or one without entries; it is not kept in memory if it was not there."""
-        book = self.books.get(tenant)
-        return book if book is not None else self._read_book(tenant)
-
-    def _book(self, tenant: TenantId, now: int) -> LedgerBook:
-        book = self.books.get(tenant)
-        if book is None:
-            book = self.books[tenant] = self._read_book(tenant)
-            self._sums.loaded(book)
-        book.touched_at = now
-        return book
-
-    def _read_book(self, tenant: TenantId) -> LedgerBook:
-        return LedgerBook(tenant, self.settings.rules, self._overlay, self.journal, self.clock, self.changes)
+        return self.books.at_work(sorted(self._checkpoints.unstable), self.snapshots.tenants())
 
     def present(self, now: int) -> int:
         """What the next entry will take for the present: the wall clock, or the clock of peers that are ahead."""
@@ -403,11 +295,8 @@ class Region:
 
     def _in_memory(self, commits: set[int]) -> Iterator[tuple[Entry, bytes]]:
         """The entries of some commits that are not checkpointed yet."""
-        if any(map(self._low.left, commits)):
-            for book in self._unstable.values():
-                for filed in book.timeline.entries_between(BEGINNING, len(book.timeline)):
-                    if filed.commit in commits:
-                        yield filed.entry, seal(filed.entry)
+        for filed in self._checkpoints.waiting_in(commits):
+            yield filed.entry, seal(filed.entry)
 
     # -- entries of this node ---------------------------------------------------------------------------------------
 
@@ -416,7 +305,7 @@ class Region:
         place = self._next_place(now)
         done = [(book, book.account.accept(operation, place, key, request))]
         if isinstance(operation, Transfer):
-            receiver = self._book(operation.to, now)
+            receiver = self.books.of(operation.to, now)
             done.append((receiver, receiver.account.accept(operation.grant, place, None, None)))
         try:
             filed = self._stamp(done, place, operation, key, request)
@@ -425,13 +314,29 @@ class Region:
                 concerned.account.undo(effect)
             raise
         for (concerned, _), leg in zip(done, legs_of(filed), strict=True):
-            self._watch(concerned, leg)
+            self.duties.watch(concerned, leg)
         if key is not None and book.account.is_escrowed:
             # A client has spent, perhaps. Who has given credit away does not ask for it back.
             low = wanted_when_low(book.account, self.settings.region, len(self.settings.regions), self.present(now))
             if low:
                 self._wishes.want(book.tenant, low)
         return filed
+
+    def _sweep(self, book: LedgerBook, operation: Operation, now: int) -> bool:
+        """Post an operation that nobody asked for; an alarm, and nothing else, if its entry would be too long."""
+        try:
+            self._append(book, operation, None, None, now)
+        except Malformed as error:
+            self.alarms.raise_(AlarmKind.TOO_LONG, book.tenant, f"cannot post {operation}: {error}", now)
+            return False
+        return True
+
+    def remark(self, book: LedgerBook, content: Content, key: Key, request: str, now: int) -> Filed:
+        """Post what somebody says of another entry; it does nothing to the account."""
+        return self._stamp([(book, NOTHING)], self._next_place(now), content, key, request)
+
+    def _compensate(self, book: LedgerBook, effect: Effect, compensation: Compensation, now: int) -> Filed:
+        return self._stamp([(book, effect)], self._next_place(now), compensation, None, None)
 
     def _next_place(self, now: int) -> Position:
         return Position(self.hlc.tick(now), self.settings.region, self.boot, self.delivery.own_head.seq + 1)
@@ -456,10 +361,9 @@ class Region:
 
     def _count_unchecked(self, book: LedgerBook, filed: Filed) -> None:
         if filed.position > book.stable_until:
-            self._low.joined()
-            self._unstable[book.tenant] = book
-        self._sums.changed(book)
-        self._stirred[book.tenant] = book
+            self._checkpoints.joined(book)
+        self.books.changed(book)
+        self.conflicts.stir(book)
 
     # -- entries of other logs --------------------------------------------------------------------------------------
 
@@ -479,7 +383,7 @@ class Region:
             filed = Filed(entry, entry.position, others, self.journal.next_commit)
             self.journal.add(filed, sealed)
             for leg in legs_of(filed):
-                self._file(self._book(leg.tenant, now), leg, now)
+                self._file(self.books.of(leg.tenant, now), leg, now)
         self._write_anew()
 
     def _write_anew(self) -> None:
@@ -496,31 +400,25 @@ class Region:
         book.insert(filed, now)
         if book.late_until is not None:
             self._late[book.tenant] = book
-        self._merged[book.tenant] = book
+        self.compensating.unsettled[book.tenant] = book
         self._count_unchecked(book, filed)
         if filed.position.region == self.settings.region or isinstance(filed.entry.content, Grant):
-            self._watch(book, filed)
+            self.duties.watch(book, filed)
 
     # -- what is due by itself --------------------------------------------------------------------------------------
 
     def tick(self, now: int) -> None:
         """Do what is due at `now`; what is left over waits for the next tick."""
         self.mending.look(now)
-        if self._scans:
-            self._scan_for_due(now)
         if self.aside:
             self._take_back(now)
         self._retry(now)
-        for due_at, due, tenant, name in self._schedule.take_due(now, _DUE_AT_ONCE):
-            try:
-                self._look_at(due_at, due, tenant, name, now)
-            except DamagedEntry:
-                # The book cannot be read before the entry is mended.
-                self._schedule.add(now + self.settings.settle_after_ms, due, tenant, name)
-        self._compensate(now)
-        self._look_for_changes(lambda tenant: tenant not in self._merged)
-        self._checkpoint(now)
-        self._forget_idle(now)
+        self.duties.look(now, self.frontier >> 16)
+        if not self.may_have_posted:
+            self.compensating.look(now, self.present(now))
+        self.conflicts.look()
+        self._checkpoints.advance(min(self.frontier, (now - self.settings.checkpoint_after_ms) << 16))
+        self.books.forget_idle(now, self.settings.tenants_in_memory, but=self.compensating.unsettled)
         self.counts.forgotten += self._forgetting.look(now, self._earliest_to_come)
         self._raise_ceiling(now)
 
@@ -540,75 +438,14 @@ class Region:
             detail = f"all {self.clock[replica]} entries that were known to be are here again"
             self.alarms.amend(AlarmKind.DAMAGED, replica, detail)
 
-    def _look_at(self, due_at: int, due: Due, tenant: TenantId, name: str, now: int) -> None:
-        """Look at a reservation or a lot whose time has come.
+    @property
+    def may_have_posted(self) -> bool:
+        """Whether compensations of an earlier boot may still come back from a peer: until then none is posted."""
+        return bool(self.aside) and self.aside.holds_back(self.clock, self.clock)
 
-        One that has ended, or that another region made before this one made one of the same name, is left alone. If
-        only a conflict has made it so, that may come to nothing: then a contest brings it back (`_watch_reopened`).
-        """
-        book = self._book(tenant, now)
-        if due is Due.LEASE:
-            claim = book.account.claim(ClaimId(name))
-            if claim is None or claim.state is not ClaimState.OPEN or claim.region != self.settings.region:
-                # A void one can be had back by credit alone: there is no other contest than its own.
-                book.review()
-                return
-            if claim.lease_until > now:
-                self._schedule.add(claim.lease_until, Due.LEASE, tenant, name)
-                return
-            if self._sweep(book, Lapse(claim.id, now), now):
-                self.counts.lapsed += 1
-            return
-        lot, here = book.account.lots.get(LotId(name)), self.settings.region
-        if lot is None or lot.state is not LotState.OPEN or _looks_after(lot, due) != here:
-            book.review()
-            return
-        if due is Due.START:
-            if lot.remaining and lot.is_live(now) and book.account.debt(here):
-                self._sweep(book, Settle(), now)
-        elif self.frontier >> 16 >= lot.expires_at:
-            self._sweep(book, Expire(lot.id), now)
-        else:
-            # Usage from before the expiry may still arrive, and this lot may have to pay for it.
-            self._schedule.add(max(due_at, now) + self.settings.settle_after_ms, Due.EXPIRY, tenant, name)
-
-    def _sweep(self, book: LedgerBook, operation: Operation, now: int) -> bool:
-        """Post an operation that nobody asked for; an alarm, and nothing else, if its entry would be too long."""
-        try:
-            self._append(book, operation, None, None, now)
-        except Malformed as error:
-            self.alarms.raise_(AlarmKind.TOO_LONG, book.tenant, f"cannot post {operation}: {error}", now)
-            return False
-        return True
-
-    def _watch(self, book: LedgerBook, filed: Filed) -> None:
-        """Note when to look at what an entry made that is this region's to look after."""
-        tenant, operation, place = filed.tenant, filed.operation, filed.position
-        is_own = place.region == self.settings.region
-        if isinstance(operation, Hold | Renew) and is_own:
-            self._schedule.add(operation.lease_until, Due.LEASE, tenant, operation.claim)
-        elif isinstance(operation, Grant):
-            for lot, owner, _ in operation.lots:
-                if operation.starts_at > place.now and (owner or place.region) == self.settings.region:
-                    self._schedule.add(operation.starts_at, Due.START, tenant, lot)
-                if is_own:
-                    self._schedule.add(operation.expires_at, Due.EXPIRY, tenant, lot)
-        elif isinstance(operation, Move) and is_own:
-            lot_moved = book.account.lots.get(operation.lot)
-            share = book.account.lots.get(share_of(lot_moved.grant, operation.to)) if lot_moved is not None else None
-            if share is not None:
-                self._watch_lot(tenant, share, place.now)
-
-    def _watch_claim(self, tenant: TenantId, claim: Claim) -> None:
-        if claim.region == self.settings.region and claim.state is ClaimState.OPEN:
-            self._schedule.add(claim.lease_until, Due.LEASE, tenant, claim.id)
-
-    def _watch_lot(self, tenant: TenantId, lot: Lot, now: int) -> None:
-        if lot.state is LotState.OPEN:
-            if lot.owner == self.settings.region and (lot.starts_at > now or self._sums.owes(tenant)):
-                self._schedule.add(lot.starts_at, Due.START, tenant, lot.id)
-            if lot.granted.region == self.settings.region:
-                self._schedule.add(lot.expires_at, Due.EXPIRY, tenant, lot.id)
+    def amend(self, tenant: TenantId, loser: Dot, now: int) -> Filed | None:
+        """Post now the compensation that this region owes for one operation (see `Compensating.amend`)."""
+        return None if self.may_have_posted else self.compensating.amend(tenant, loser, now)
 
     # -- credit of tenants under escrow -----------------------------------------------------------------------------
 
@@ -619,7 +456,7 @@ class Region:
         wishes: list[Wish] = []
         for tenant in self._wishes.due(now):
             try:
-                account = self._book(tenant, now).account
+                account = self.books.of(tenant, now).account
             except DamagedEntry:
                 continue  # the wish stays, for when it is mended
             wishes += self._wishes.take(tenant, account, linked, self.present(now), now)
@@ -627,251 +464,18 @@ class Region:
 
     def give(self, tenant: TenantId, to: str, amount: int, now: int) -> None:
         """A peer asks for credit of a tenant under escrow: move what there is of it."""
-        book = self.existing_book(tenant, now)
+        book = self.books.existing(tenant, now)
         if book is None or not book.account.is_escrowed:
             return
         for lot, part in parts_of(book.account, self.settings.region, amount, self.present(now)):
             if self._sweep(book, Move(lot, to, part), now):
                 self.counts.moved += 1
 
-    # -- putting the books right ------------------------------------------------------------------------------------
-
-    def _compensate(self, now: int) -> None:
-        """Post what this region owes to the books, for tenants that have been quiet, or unsettled for too long."""
-        if self.may_have_posted:
-            return
-        looked_at = 0
-        for book in list(self._merged.values()):
-            assert book.quiet_since is not None
-            assert book.unsettled_since is not None
-            # The clock may have been set back.
-            book.quiet_since, book.unsettled_since = min(book.quiet_since, now), min(book.unsettled_since, now)
-            quiet = now - book.quiet_since >= self.settings.settle_after_ms
-            overdue = now - book.unsettled_since >= self.settings.settle_at_most_ms
-            if quiet or overdue:
-                try:
-                    self._put_right(book, now)
-                except DamagedEntry:
-                    # Nothing was posted; when the entry is mended it will be.
-                    book.quiet_since = book.unsettled_since = now
-                    continue
-                book.quiet_since = book.unsettled_since = None
-                del self._merged[book.tenant]
-                looked_at += 1 + len(book.contests)
-                if looked_at > _CONTESTS_AT_ONCE:
-                    return
-
-    @property
-    def may_have_posted(self) -> bool:
-        """Whether compensations of an earlier boot may still come back from a peer: until then none is posted."""
-        return bool(self.aside) and self.aside.holds_back(self.clock, self.clock)
-
-    def amend(self, tenant: TenantId, loser: Dot, now: int) -> Filed | None:
-        """Post now what this region owes to the books for one operation; the compensation, or None if nothing is owed.
-
-        It is what would be posted anyway when the tenant has been quiet for long enough.
-        """
-        book = self._book(tenant, now)
-        book.review()
-        self._count_conflicts(book)
-        contest = book.contests.get(loser)
-        posted = self._make_amends(book, [contest], now) if contest is not None and not self.may_have_posted else []
-        return posted[0] if posted else None
-
-    def _make_amends(self, book: LedgerBook, contests: list[Contest], now: int) -> list[Filed]:
-        owed = [contest for contest in contests if self._owes(book, contest, now)]
-        posted = []
-        for compensation, postings in compensations(
-            owed, self.settings.region, _COMPENSATED_AT_ONCE, _COMPENSATING_POSTINGS
-        ):
-            effect = Effect(postings, Outcome.POSTED, None, None, ())
-            try:
-                posted.append(self._stamp([(book, effect)], self._next_place(now), compensation, None, None))
-            except Malformed as error:
-                self.alarms.raise_(AlarmKind.TOO_LONG, book.tenant, f"cannot post a compensation: {error}", now)
-        return posted
-
-    def _put_right(self, book: LedgerBook, now: int) -> None:
-        book.review()
-        self._count_conflicts(book)
-        self._make_amends(book, list(book.contests.values()), now)
-        if book.account.debt(self.settings.region) and self._has_own_credit(book, now):
-            # A lot started while nobody here knew of the debt, or credit was moved here.
-            self._sweep(book, Settle(), now)
-        self._watch_reopened(book, now)
-        book.drop_void()
-
-    def _has_own_credit(self, book: LedgerBook, now: int) -> bool:
-        """Whether a lot of this region has something left and is live."""
-        lots = [book.account.lots[place.lot] for place in book.account.spending_order]
-        present = self.present(now)
-        return any(lot.remaining and lot.is_live(present) for lot in lots if lot.owner == self.settings.region)
-
-    def _watch_reopened(self, book: LedgerBook, now: int) -> None:
-        """Where the end of a reservation or of a lot has come to nothing, nobody looks at it any more: look again.
-
-        That end may have been no more than what canonical order said for a while.
-        """
-        for contest in book.contests.values():
-            operation = contest.loser.operation
-            if operation is None:
-                continue
-            name = book.account.concerned(operation)
-            claim = book.account.claims.get(name) if name is not None else None
-            if claim is not None:
-                self._watch_claim(book.tenant, claim)
-            if isinstance(operation, Grant | Revoke | Expire | Move):
-                lots = book.account.lots
-                grant = lots[operation.lot].grant if operation.lot in lots else operation.lot
-                for lot in lots.values():
-                    if lot.grant == grant:
-                        self._watch_lot(book.tenant, lot, now)
-
-    def _count_conflicts(self, book: LedgerBook) -> None:
-        counts = self.counts.conflicts
-        for contest in book.contests.values():
-            is_own = contest.loser.position.region == self.settings.region
-            if is_own and not contest.is_counted and not contest.is_void:
-                contest.is_counted = True
-                kind = contest.kind(book.rivals(contest)).value
-                counts[kind] = counts.get(kind, 0) + 1
-
-    def _owes(self, book: LedgerBook, contest: Contest, now: int) -> bool:
-        """Whether a contest is this region's to settle, and is one: a difference without a rival is a fault."""
-        place = contest.loser.position
-        if place.region != self.settings.region or contest.is_settled:
-            return False
-        if contest.amends or book.rivals(contest).count:
-            return True
-        detail = f"tenant {book.tenant}: no concurrent operation explains {contest.open_difference}"
-        self.alarms.raise_(AlarmKind.NO_RIVAL, f"{contest.loser.entry.replica}:{place.seq}", detail, now)
-        return False
-
-    def remark(self, book: LedgerBook, content: Content, key: Key, request: str, now: int) -> Filed:
-        """Post what somebody says of another entry; it does nothing to the account."""
-        return self._stamp([(book, NOTHING)], self._next_place(now), content, key, request)
-
-    def _look_for_changes(self, is_due: Callable[[TenantId], bool]) -> None:
-        """Find the reports that others than their own entries have changed. Until a burst is over, it is left alone."""
-        for book in [book for tenant, book in self._stirred.items() if is_due(tenant)]:
-            book.look_who_owes()
-            del self._stirred[book.tenant]
-
-    def look_for_changes(self) -> None:
-        """Bring ``changes`` up to date with all that has come in, without waiting for what is due by itself."""
-        for book in list(self._merged.values()):
-            book.review()
-        self._look_for_changes(lambda _: True)
-
-    def reports(self, tenant: TenantId | None, before: Position, now: int) -> Iterator[Report]:
-        """Every conflict whose loser stands before `before`, the newest loser first; of one tenant if asked for."""
-        for book in list(self._merged.values()):
-            book.review()
-        books = self.books.values() if tenant is None else [self._book(tenant, now)]
-        recent = {
-            (contest.loser.position, book.tenant): (book, contest)
-            for book in books
-            for contest in book.contests.values()
-            if contest.loser.position < before and not contest.is_void
-        }
-        newest = sorted(recent.items(), key=itemgetter(0), reverse=True)
-        stored = ((named, None) for named in self._stored_conflicts(tenant, before) if named not in recent)
-        for (place, owner), at_hand in merge(newest, stored, key=itemgetter(0), reverse=True):
-            book, contest = at_hand or (self._book(owner, now), None)
-            found = contest or book.stored_contest(place)
-            assert found is not None
-            yield book.report(found)
-
-    def report(self, name: str, now: int) -> Report | None:
-        """One conflict by its id, if there is one."""
-        found = self.contested(name, now)
-        if found is None or found[1].is_void:
-            return None
-        report = found[0].report(found[1])
-        return report if report.id == name else None
-
-    def contested(self, name: str, now: int) -> tuple[LedgerBook, Contest] | None:
-        """The contest of the loser that the id of a report names, in its book; it may have come to nothing."""
-        named = loser_in(name)
-        if named is None:
-            return None
-        dot, is_receipt = named
-        found = self.journal.find(dot.replica, dot.seq)
-        filed = next((leg for leg in legs_of(found) if leg.is_receipt == is_receipt), None) if found else None
-        if filed is None:
-            return None
-        contest = self._contest_of(filed, now)
-        return (self._book(filed.tenant, now), contest) if contest is not None else None
-
-    def report_at(self, tenant: TenantId, loser: Position, now: int) -> Report | None:
-        """The conflict of the operation at a place, if there is one."""
-        book = self._book(tenant, now)
-        book.review()
-        contest = book.contests.get(dot_at(loser)) or book.stored_contest(loser)
-        return book.report(contest) if contest is not None and not contest.is_void else None
-
-    def amends(self, tenant: TenantId, loser: Dot, now: int) -> list[Filed] | None:
-        """The compensations known for an operation, in canonical order; None if the tenant has no such entry here."""
-        found = self.journal.find(loser.replica, loser.seq)
-        filed = next((leg for leg in legs_of(found) if leg.tenant == tenant), None) if found else None
-        if filed is None:
-            return None
-        contest = self._contest_of(filed, now)
-        posted = [self.journal.find(*amends.dot) for amends in contest.amends] if contest is not None else []
-        return [entry for entry in posted if entry is not None]
-
-    def _contest_of(self, filed: Filed, now: int) -> Contest | None:
-        book = self._book(filed.tenant, now)
-        book.review()
-        return book.contests.get(filed.dot) or book.stored_contest(filed.position)
-
-    def _stored_conflicts(self, tenant: TenantId | None, before: Position) -> Iterator[tuple[Position, TenantId]]:
-        """The conflicts that have rows, the latest first."""
-        if tenant is None:
-            table, start, stop = Table.CONFLICT_ORDER, b"", place_key(before)
-        else:
-            table, start, stop = Table.CONFLICTS, tenant_key(tenant), history_key(tenant, before)
-        while rows := self._overlay.scan(table, start, stop, _SCANNED_AT_ONCE, reverse=True):
-            for key, _ in rows:
-                yield conflict_of(key) if tenant is None else (place_of(key.removeprefix(start)), tenant)
-            stop = rows[-1][0]
-
     # -- checkpoints and memory -------------------------------------------------------------------------------------
-
-    def _checkpoint(self, now: int) -> None:
-        """Write some of what has become stable to the rows, tenant by tenant, the longest waiting first."""
-        frontier = min(self.frontier, ((now - self.settings.checkpoint_after_ms) << 16))
-        budget = max(_CHECKPOINT_ENTRIES, self._low.waiting // _CHECKPOINT_SHARE)
-        books = max(_CHECKPOINT_BOOKS, len(self._unstable) // _CHECKPOINT_SHARE)
-        for tenant, book in list(islice(self._unstable.items(), books)):
-            del self._unstable[tenant]
-            try:
-                done = book.checkpoint(frontier, budget)
-            except DamagedEntry:
-                done = []  # nothing was written; when the entry is mended it will be
-            for filed in done:
-                budget -= 1
-                self._low.checkpointed(filed.commit)
-            if len(book.timeline):
-                self._unstable[tenant] = book
-            if budget <= 0:
-                break
-        self._low.advance()
-
-    def _forget_idle(self, now: int) -> None:
-        """Let go of books that the rows can answer for, when there are too many in memory."""
-        excess = len(self.books) - self.settings.tenants_in_memory
-        if excess <= 0 or 0 <= now - self._forgot_at < _FORGET_EVERY_MS:
-            return
-        self._forgot_at = now
-        idle = (book for book in self.books.values() if book.is_idle and book.tenant not in self._merged)
-        for book in sorted(idle, key=attrgetter("touched_at"))[:excess]:
-            self._sums.leaving(book)
-            del self.books[book.tenant]
 
     def _earliest_to_come(self, tenant: TenantId) -> int:
         """When (ms) the first operation of a tenant is that may still be folded, or folded again."""
-        book = self.books.get(tenant)
+        book = self.books.in_memory.get(tenant)
         unstable = book.timeline.first_place if book is not None else None
         return min(self.frontier >> 16, unstable.now) if unstable is not None else self.frontier >> 16
 
@@ -883,8 +487,8 @@ class Region:
         if self.journal.open_count:
             advanced = {replica: copy_of(self.delivery.heads[replica]) for replica in self.journal.open_replicas()}
             commit = self.journal.close_commit()
-            self._low.closed(commit, advanced)
-        low = self._low.row()
+            self._checkpoints.low.closed(commit, advanced)
+        low = self._checkpoints.low.row()
         if low is not None:
             self._overlay.put(Table.META, LOW, low)
         batch = self._overlay.seal()
@@ -935,25 +539,10 @@ class Region:
             for key in (CEILING, CEILING_AGAIN):
                 self._overlay.put(Table.META, key, pack(self._ceiling_written))
 
-    # -- sums over tenants ------------------------------------------------------------------------------------------
-
-    def debts(self) -> dict[TenantId, int]:
-        """What each tenant owes, of those that owe anything. Never change it."""
-        return self._sums.debts()
-
-    def debtors(self) -> list[TenantId]:
-        """The tenants that owe anything."""
-        return list(self._sums.debts())
-
     @property
     def unsettled_count(self) -> int:
         """How many tenants' books this region may still have to put right."""
-        return len(self._merged)
-
-    def digest(self) -> str:
-        """A number that names canonical state (see `node.digest`). The first time it reads every tenant."""
-        others = (self._read_book(tenant) for tenant in self.tenants() if tenant not in self.books)
-        return self._sums.digest(self.books, others)
+        return len(self.compensating.unsettled)
 
 
 def refuse_other_rules(stored: bytes | None, rules: Rules) -> None:
@@ -980,8 +569,3 @@ def _with_conflict(refusal: Refusal, book: LedgerBook) -> Refusal:
         f"the reservation is void: its credit was spent elsewhere first, see the conflict {conflict}",
         {**refusal.fields, "conflict": conflict},
     )
-
-
-def _looks_after(lot: Lot, due: Due) -> str:
-    """The region that does what is due for a lot: its owner repays from it, who made it closes it."""
-    return lot.owner if due is Due.START else lot.granted.region

@@ -11,25 +11,24 @@ is on disk.
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import structlog
-from msgspec import Struct
 
 from ledger.command import AcknowledgeConflict, Command
 from ledger.ids import Key, TenantId
 from ledger.refusal import Refusal
 from node.acknowledging import acknowledge
-from node.alarms import Alarm, AlarmKind
 from node.api.facade import Asked, NothingDone, Unavailable
 from node.applying import Applied, apply
 from node.audit import AuditResult, audit
 from node.book import LedgerBook
 from node.clock import WallClock
+from node.committer import Committer, Storage
+from node.condition import ClusterState, Lag, cluster_state, gauges, lags
 from node.config import NodeConfig
 from node.history import Overtaken
 from node.links import Links
@@ -38,8 +37,7 @@ from node.reconcile import Reconciliation, reconcile
 from node.region import Accepted, Received, Region
 from node.snapshots import ScheduledJob
 from node.store.errors import DamagedEntry, StorageError
-from node.store.kv import Write
-from replication.clock import VectorClock, descends, encode_token, essential, lacking_count, merge, ms_of
+from replication.clock import VectorClock, descends, encode_token, essential, merge
 from replication.entry import open_sealed
 from replication.filed import Filed
 
@@ -54,175 +52,6 @@ T = TypeVar("T")
 Decided = TypeVar("Decided", bound=Applied)
 
 log = structlog.get_logger()
-
-
-class Lag(Struct, frozen=True):
-    """How far this node may be behind a peer."""
-
-    entries: int
-    heard_ms_ago: int | None
-
-
-class PeerState(Struct, frozen=True, kw_only=True):
-    """A peer region as this node sees it."""
-
-    region: str
-    linked: bool
-    cut: bool
-    heard_ms_ago: int | None
-    missing_here: int
-    missing_there: int
-    promise: int | None
-
-
-class ClusterState(Struct, frozen=True, kw_only=True):
-    """The cluster as this node sees it."""
-
-    clock: VectorClock
-    digest: str | None
-    unsettled_tenants: int
-    findings: Mapping[str, int] | None
-    peers: list[PeerState]
-    frontier: int | None
-    held_back_by: str | None
-    alarms: list[Alarm]
-
-
-class Storage(Protocol):
-    """What the loop needs of a disk (`node.store.lmdb_disk`)."""
-
-    def commit(self, batch: Sequence[Write], done: Callable[[StorageError | None], None], /) -> None:
-        """Make a batch durable, whole or not at all; then call `done`, from whatever thread."""
-        ...
-
-    def free_bytes(self) -> int:
-        """How much room there is."""
-        ...
-
-
-class Committer:
-    """Group commit: seals the region's open batch whenever the disk is free, and tells who waits.
-
-    Relations kept: at most one batch is at the disk; ``_waiting`` is in the order in which requests came, so that one
-    that waits for an older commit than those before it may wait a commit longer. ``_writing`` wait for the batch that
-    is open, ``_landing`` for the one at the disk.
-    """
-
-    def __init__(self, region: Region, disk: Storage, metrics: Metrics) -> None:
-        self._region = region
-        self._disk = disk
-        self._metrics = metrics
-        self._loop = asyncio.get_running_loop()
-        self._busy = False
-        self._kicked = False
-        self._is_held = False
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._writing: list[asyncio.Future[None]] = []
-        self._landing: list[asyncio.Future[None]] = []
-        self._begun_at = 0.0
-        self.failure: asyncio.Future[Exception] = self._loop.create_future()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self.on_durable: Callable[[list[bytes]], None] = lambda _: None
-
-    @property
-    def queue_depth(self) -> int:
-        """How many requests wait for a commit."""
-        return len(self._waiting)
-
-    async def durable(self, commit: int) -> None:
-        """Return when the commit is on disk. Raises `Unavailable` if that will not happen."""
-        if commit <= self._region.journal.durable_commit:
-            return
-        if self.failure.done():
-            raise Unavailable(str(self.failure.result()))
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.append((commit, future))
-        self.kick()
-        await future
-
-    async def written(self) -> None:
-        """Return when all rows that have been written by now are on disk. Raises `Unavailable` if that will not be."""
-        if self.failure.done():
-            raise Unavailable(str(self.failure.result()))
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._writing.append(future)
-        self.kick()
-        await future
-
-    async def idle(self) -> None:
-        """Return when nothing is at the disk."""
-        await self._idle.wait()
-
-    def kick(self) -> None:
-        """Commit what there is, after whatever else is ready to run has joined the batch."""
-        if not self._kicked and not self._busy and not self._is_held:
-            self._kicked = True
-            self._loop.call_soon(self._commit)
-
-    @asynccontextmanager
-    async def holding(self) -> AsyncIterator[None]:
-        """Let nothing go to the disk meanwhile, so that all that joins the open batch lands in one commit."""
-        self._is_held = True
-        try:
-            yield
-        finally:
-            self._is_held = False
-            self.kick()
-
-    def fail(self, error: Exception) -> None:
-        """Stop for good: nobody is told anything but why."""
-        if self.failure.done():
-            return
-        if not isinstance(error, StorageError):
-            log.critical("broken", region=self._region.settings.region, exc_info=error)
-        self.failure.set_result(error)
-        for future in [*self._writing, *self._landing, *(future for _, future in self._waiting)]:
-            if not future.done():
-                future.set_exception(Unavailable(str(error)))
-        self._waiting.clear()
-
-    def _commit(self) -> None:
-        self._kicked = False
-        if self._busy or self._is_held or self.failure.done():
-            return
-        count = self._region.journal.open_count
-        try:
-            batch = self._region.seal()
-            self._landing, self._writing = self._writing, []
-            if not batch:
-                _wake(self._landing)
-                return
-            self._busy = True
-            self._idle.clear()
-            self._begun_at = time.perf_counter()
-            self._disk.commit(batch, self._done)
-            if count:
-                self._metrics.batch_sealed(count)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the end
-            self.fail(error)
-
-    def _done(self, error: StorageError | None) -> None:
-        """Called in the writer thread."""
-        self._loop.call_soon_threadsafe(self._landed, error)
-
-    def _landed(self, error: StorageError | None) -> None:
-        self._busy = False
-        self._idle.set()
-        if error is not None:
-            self.fail(error)
-            return
-        self._metrics.commit_landed(time.perf_counter() - self._begun_at)
-        fresh = self._region.landed()
-        durable = self._region.journal.durable_commit
-        _wake(self._landing)
-        waiting = self._waiting
-        while waiting and waiting[0][0] <= durable:
-            _, future = waiting.popleft()
-            if not future.done():
-                future.set_result(None)
-        self.on_durable(fresh)
-        self.kick()
 
 
 class Node:
@@ -288,7 +117,7 @@ class Node:
                 if time.monotonic() - checked_at >= _FREE_CHECK_SECONDS:
                     checked_at = time.monotonic()
                     self._low_on_disk = self._disk.free_bytes() < self.config.store.min_free_bytes
-                    self.metrics.observe(self._gauges())
+                    self.metrics.observe(self._gauges(self.wall_ms()))
                     self._tell_of_damage()
                 now = self.wall_ms()
                 self.region.tick(now)
@@ -411,7 +240,7 @@ class Node:
     async def _when_durable(self, tenant: TenantId, outcome: Decided) -> Decided:
         if isinstance(outcome, Accepted):
             await self.committer.durable(outcome.filed.commit)
-        elif (book := self.region.books.get(tenant)) is not None:
+        elif (book := self.region.books.in_memory.get(tenant)) is not None:
             # A refusal tells of the tenant's state: let none of it be such as a crash could take back.
             await self.committer.durable(book.last_commit)
         return outcome
@@ -443,7 +272,7 @@ class Node:
         nothing is on its way to the disk. Raises `Unavailable`.
         """
         with self._fail_stop():
-            book = self.region.existing_book(tenant, self.wall_ms())
+            book = self.region.books.existing(tenant, self.wall_ms())
             if book is None:
                 return None
             rendered = render(book)
@@ -579,11 +408,7 @@ class Node:
 
     def behind(self) -> dict[str, Lag]:
         """How far this node may be behind each peer."""
-        now, clock = self.wall_ms(), self.region.clock
-        return {
-            name: Lag(lacking_count(clock, peer.has), _ago(peer.heard_at, now))
-            for name, peer in self.links.peers.items()
-        }
+        return lags(self.region, self.links, self.wall_ms())
 
     def promises(self) -> dict[str, int]:
         """By region, this one too: the hybrid clock reading up to which it has promised that nothing more comes."""
@@ -591,31 +416,8 @@ class Node:
 
     async def cluster(self, with_digest: bool) -> ClusterState:
         """The cluster as this node sees it, all of it durable."""
-        return await self.read_all(lambda region, now: self._cluster(region, now, with_digest))
-
-    def _cluster(self, region: Region, now: int, with_digest: bool) -> ClusterState:
-        clock = dict(region.clock)
-        frontier = self.links.frontier
-        return ClusterState(
-            clock=clock,
-            digest=region.digest() if with_digest else None,
-            unsettled_tenants=region.unsettled_count,
-            findings=self._findings,
-            peers=[
-                PeerState(
-                    region=peer.region,
-                    linked=peer.session is not None,
-                    cut=peer.is_cut,
-                    heard_ms_ago=_ago(peer.heard_at, now),
-                    missing_here=lacking_count(clock, peer.has),
-                    missing_there=lacking_count(peer.has, clock),
-                    promise=peer.promise or None,
-                )
-                for peer in self.links.peers.values()
-            ],
-            frontier=frontier.reached or None,
-            held_back_by=frontier.holders[0] if self.links.peers else None,
-            alarms=region.alarms.all(),
+        return await self.read_all(
+            lambda region, now: cluster_state(region, self.links, self._findings, now, with_digest)
         )
 
     def set_link(self, peer: str, cut: bool) -> None:
@@ -623,46 +425,12 @@ class Node:
         self.links.set_cut(peer, cut, self.wall_ms())
         self.on_link_set(peer)
 
-    def _gauges(self) -> Gauges:
-        now, region = self.wall_ms(), self.region
-        peers = self.links.peers.values()
-        debts = region.debts()
-        return Gauges(
-            conflicts=region.counts.conflicts,
-            orphaned_holds=region.counts.lapsed,
-            forks=region.alarms.count(AlarmKind.FORK),
-            damaged_commits=region.mending.damaged,
-            mended_commits=region.mending.mended,
-            debt_outstanding=sum(debts.values()),
-            negative_balances=len(debts),
-            findings=self._findings or {},
-            replication_lag_entries={peer.region: lacking_count(region.clock, peer.has) for peer in peers},
-            replication_silence_seconds={
-                peer.region: (now - peer.heard_at) / 1000 for peer in peers if peer.heard_at is not None
-            },
-            frontier_age_seconds={
-                name: max(0, now - (ms_of(promise) or self._started_at)) / 1000
-                for name, promise in self.links.frontier.counted.items()
-            },
-            clock_offset_seconds={
-                peer.region: (ms_of(peer.hlc) - peer.heard_at) / 1000 for peer in peers if peer.heard_at and peer.hlc
-            },
-            queue_depth={"commit": self.committer.queue_depth, "delivery": region.delivery.waiting_count},
-        )
+    def _gauges(self, now: int) -> Gauges:
+        return gauges(self.region, self.links, self._findings, self.committer.queue_depth, self._started_at, now)
 
 
 def _waits_for(damage: DamagedEntry | str) -> str:
     return f"{damage}; it is being fetched from the peers again: ask later, or ask another region"
-
-
-def _ago(then: int | None, now: int) -> int | None:
-    return None if then is None else max(0, now - then)
-
-
-def _wake(waiting: list[asyncio.Future[None]]) -> None:
-    for future in waiting:
-        if not future.done():
-            future.set_result(None)
 
 
 def _nothing(*_: object) -> None:

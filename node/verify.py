@@ -30,4 +30,4 @@ def verify(config: NodeConfig, directory: Path) -> tuple[AuditResult, str]:
         result = AuditResult()
         for _ in audit(region, now, result):
             pass
-        return result, region.digest()
+        return result, region.books.digest()

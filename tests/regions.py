@@ -26,7 +26,7 @@ from ledger.command import (
     TransferCredit,
 )
 from ledger.ids import ClaimId, JobId, Key, LotId, Position, TenantId
-from ledger.operation import OnOverspend
+from ledger.operation import Content, OnOverspend
 from ledger.posting import Postings, total
 from ledger.refusal import Refusal
 from ledger.rules import Rules
@@ -172,7 +172,7 @@ class Regions(World):
 
     def book(self, name: str, tenant: TenantId = TENANT) -> LedgerBook:
         """The book of a tenant that must exist."""
-        book = self.region(name).existing_book(tenant, self.now)
+        book = self.region(name).books.existing(tenant, self.now)
         assert book is not None
         return book
 
@@ -180,9 +180,14 @@ class Regions(World):
         """The sum of all postings that a region holds, account by account."""
         return total(filed.postings for filed in self.book(name, tenant).entries(BEGINNING, 100_000))
 
+    def contents(self, name: str, sort: type[Content], tenant: TenantId = TENANT) -> list[tuple[str, Content]]:
+        """A tenant's entries whose content is of one sort, in canonical order, with the region that accepted each."""
+        entries = self.book(name, tenant).entries(BEGINNING, 100_000)
+        return [(filed.entry.region, filed.entry.content) for filed in entries if isinstance(filed.entry.content, sort)]
+
     def reports(self, name: str, tenant: TenantId | None = None) -> list[Report]:
         """Every conflict, the newest loser first; of one tenant if asked for."""
-        return list(self.region(name).reports(tenant, END, self.now))
+        return list(self.region(name).conflicts.reports(tenant, END, self.now))
 
     def the_report(self) -> Report:
         """The one conflict there is: the same in every region."""

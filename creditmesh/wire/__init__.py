@@ -27,6 +27,7 @@ from creditmesh.wire.cluster import (
     RegionLink,
 )
 from creditmesh.wire.conflict import (
+    HEARTBEAT_S,
     Acknowledgement,
     AcknowledgeReply,
     AcknowledgeRequest,
@@ -201,6 +202,7 @@ __all__ = [
     "CREDIT_CLOCK",
     "CREDIT_ENTRY",
     "DAY_MS",
+    "HEARTBEAT_S",
     "IDEMPOTENCY_KEY",
     "IDEMPOTENT_REPLAYED",
     "LAST_EVENT_ID",

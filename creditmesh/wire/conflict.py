@@ -5,7 +5,7 @@
 """
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta, field
 
@@ -24,6 +24,10 @@ EventToken = Annotated[
         description="the `id` of an event of the stream",
     ),
 ]
+
+
+HEARTBEAT_S: Final = 15.0
+"""A reader of the stream hears something at least so often."""
 
 
 class ConflictKind(StrEnum):

@@ -4,19 +4,19 @@ The runtime is one; tests have another, in memory. What a `render` makes of a bo
 all that it could see is durable; it is called at once, and once.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from conflict.report import Report
 from ledger.command import AcknowledgeConflict, Command
-from ledger.ids import Key, Position, TenantId
+from ledger.ids import Key, TenantId
 from ledger.refusal import Refusal
 from node.alarms import Alarm
 from node.applying import Applied
 from node.book import LedgerBook
-from node.changes import Changes
+from node.books import Books
 from node.clock import WallClock
 from node.config import NodeConfig
+from node.conflicts import Conflicts
 from node.metrics import Metrics
 from node.reconcile import Reconciliation
 from node.region import Accepted, Received
@@ -41,37 +41,14 @@ class NothingDone(Unavailable):
 class RegionView(Protocol):
     """The region's state, for as long as a `render` runs."""
 
-    def existing_book(self, tenant: TenantId, now: int) -> LedgerBook | None:
-        """The book of a tenant that has any entry."""
-        ...
-
-    def debtors(self) -> Iterable[TenantId]:
-        """The tenants that owe anything."""
-        ...
-
-    def reports(self, tenant: TenantId | None, before: Position, now: int) -> Iterator[Report]:
-        """Conflicts whose losers stand before a place in canonical order, the latest first."""
-        ...
-
-    def report(self, name: str, now: int) -> Report | None:
-        """The conflict with this id."""
+    @property
+    def books(self) -> Books:
+        """The books of all tenants."""
         ...
 
     @property
-    def changes(self) -> Changes:
-        """The conflicts touched last."""
-        ...
-
-    def look_for_changes(self) -> None:
-        """Bring ``changes`` up to date."""
-        ...
-
-    def report_at(self, tenant: TenantId, loser: Position, now: int) -> Report | None:
-        """The conflict of the operation at a place."""
-        ...
-
-    def digest(self) -> str:
-        """A number that names canonical state."""
+    def conflicts(self) -> Conflicts:
+        """The reports of conflicts, and which of them have changed."""
         ...
 
 

@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from conflict.report import Report
 from creditmesh import wire
-from creditmesh.wire import ConflictEvent, ConflictEventKind, ProblemKind
+from creditmesh.wire import HEARTBEAT_S, ConflictEvent, ConflictEventKind, ProblemKind
 from node.api import replies
 from node.api.description import EVENT_STREAM, Description, Route, told_by
 from node.api.facade import Node, NothingDone, RegionView
@@ -31,7 +31,6 @@ from node.api.requests import Query, wait_for_clock
 from node.api.stream import streamed_live
 from node.changes import MAX_CHANGES, Contested
 
-HEARTBEAT_S: Final = 15.0
 PAUSE_S: Final = 0.1
 """After something has landed, so that what comes together is told together."""
 MAX_READERS: Final = 100
@@ -46,15 +45,20 @@ _json = msgspec.json.Encoder().encode
 class _Told(Struct, frozen=True):
     """What there is to tell of one conflict.
 
-    ``number`` is the touch after which it was read, ``since`` the one that made it what it is; ``events`` are its
-    bytes, without their id, and ``ids`` all that it was ever called.
+    ``number`` is the touch after which it was read, ``since`` the one that made it what it is; ``ids`` are all that it
+    was ever called. ``gone`` and ``shown`` are the events of the ids that are no more and of the report, without an id.
     """
 
     number: int
     since: int
     report: Report | None
-    events: bytes
+    gone: bytes
+    shown: bytes
     ids: frozenset[str]
+
+    def events(self, asked: wire.ConflictFilter) -> bytes:
+        """What a reader is told. What is gone everybody: it may have passed the filters when it was told."""
+        return self.gone + self.shown if self.report is not None and is_wanted(self.report, asked) else self.gone
 
 
 class _Page(Struct, frozen=True):
@@ -125,9 +129,9 @@ class Following:
             if page.has_gap:
                 yield self._gap()
             for told in page.told:
-                if told.since > cursor and (told.report is None or is_wanted(told.report, asked)):
+                if told.since > cursor and (events := told.events(asked)):
                     said_at = time()
-                    yield told.events + self._id(told.number)
+                    yield events + self._id(told.number)
             cursor = page.cursor
             if time() - said_at >= HEARTBEAT_S:
                 said_at = time()
@@ -143,8 +147,8 @@ class Following:
 
     def _beginning(self, region: RegionView, begin: tuple[str, int] | None) -> tuple[int, bool]:
         """The number of the touch behind which a reader begins, and whether it knows all before that."""
-        region.look_for_changes()
-        last = region.changes.last
+        region.conflicts.look_for_changes()
+        last = region.conflicts.changes.last
         if begin is None:
             return last, True
         replica, number = begin
@@ -159,11 +163,11 @@ class Following:
 
     def _read(self, region: RegionView, now: int, cursor: int, landed: int) -> _Page:
         if landed != self._looked_at:
-            region.look_for_changes()
+            region.conflicts.look_for_changes()
             self._looked_at = landed
-        has_gap = cursor < region.changes.lost
-        cursor = max(cursor, region.changes.lost)
-        touched = region.changes.after(cursor, _AT_ONCE)
+        has_gap = cursor < region.conflicts.changes.lost
+        cursor = max(cursor, region.conflicts.changes.lost)
+        touched = region.conflicts.changes.after(cursor, _AT_ONCE)
         told = [self._told_of(region, now, number, contested) for number, contested in touched]
         return _Page(told, told[-1].number if told else cursor, has_gap)
 
@@ -172,25 +176,25 @@ class Following:
         known = self._told.get(contested)
         if known is not None and known.number == number:
             return known
-        report = region.report_at(*contested, now)
+        report = region.conflicts.report_at(*contested, now)
         ids = known.ids if known is not None else frozenset()
         if report is not None:
             ids |= {report.id}
-        events = b"".join(self._written(report, ids))
-        since = known.since if known is not None and known.events == events else number
-        told = self._told[contested] = _Told(number, since, report, events, ids)
+        gone = b"".join(map(self._gone, sorted(ids - {report.id if report is not None else ""})))
+        shown = b"" if report is None else self._shown(report)
+        since = known.since if known is not None and (known.gone, known.shown) == (gone, shown) else number
+        told = self._told[contested] = _Told(number, since, report, gone, shown, ids)
         self._told.move_to_end(contested)
         if len(self._told) > MAX_CHANGES:
             self._told.popitem(last=False)
         return told
 
-    def _written(self, report: Report | None, ids: frozenset[str]) -> Iterator[bytes]:
-        here = self._node.name
-        for gone in sorted(ids - {report.id if report is not None else ""}):
-            yield _event(ConflictEvent(event=ConflictEventKind.GONE, region=here, gone=gone)) + b"\n"
-        if report is not None:
-            conflict = replies.conflict(report)
-            yield _event(ConflictEvent(event=ConflictEventKind.CONFLICT, region=here, conflict=conflict))
+    def _shown(self, report: Report) -> bytes:
+        conflict = replies.conflict(report)
+        return _event(ConflictEvent(event=ConflictEventKind.CONFLICT, region=self._node.name, conflict=conflict))
+
+    def _gone(self, name: str) -> bytes:
+        return _event(ConflictEvent(event=ConflictEventKind.GONE, region=self._node.name, gone=name)) + b"\n"
 
     def _gap(self) -> bytes:
         return _event(ConflictEvent(event=ConflictEventKind.GAP, region=self._node.name)) + b"\n"

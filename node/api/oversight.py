@@ -80,7 +80,7 @@ class Oversight:
         page: list[wire.Conflict] = []
         last = before
         has_more = False
-        for looked_at, report in enumerate(region.reports(tenant, before, now)):
+        for looked_at, report in enumerate(region.conflicts.reports(tenant, before, now)):
             wanted = is_wanted(report, asked)
             is_full = looked_at >= MAX_REPORTS_LOOKED_AT or (wanted and len(page) >= asked.limit)
             # The next page begins behind a place, where a transfer can have lost in both of its accounts.
@@ -101,7 +101,7 @@ class Oversight:
         """One report."""
 
         def render(region: RegionView, now: int) -> wire.ConflictReply:
-            report = region.report(ids[0], now)
+            report = region.conflicts.report(ids[0], now)
             if report is None:
                 raise not_found("conflict", ids[0])
             return wire.ConflictReply(conflict=replies.conflict(report), **said_of_itself(self._node))
@@ -112,7 +112,7 @@ class Oversight:
         """Who owes what, by tenant."""
 
         def render(region: RegionView, now: int) -> wire.DebtsReply:
-            books = [region.existing_book(tenant, now) for tenant in sorted(region.debtors())]
+            books = [region.books.existing(tenant, now) for tenant in sorted(region.books.debts())]
             return wire.DebtsReply(
                 debts=[replies.debt_of(book.tenant, book.account) for book in books if book is not None],
                 **said_of_itself(self._node),
@@ -131,7 +131,7 @@ class Oversight:
     async def audit(self, _: tuple[str, ...], __: NoParameters) -> wire.AuditReply:
         """Hash chains, sums, and books against canonical state."""
         found = await self._node.audit()
-        digest = await self._node.read_all(lambda region, _: region.digest())
+        digest = await self._node.read_all(lambda region, _: region.books.digest())
         return wire.AuditReply(
             ok=found.ok,
             entries=found.entries,

@@ -19,6 +19,7 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from creditmesh.wire import ProblemKind
+from node.api import console
 from node.api.acknowledging import Acknowledging
 from node.api.batch import Batches
 from node.api.chaos import Chaos
@@ -55,6 +56,7 @@ def routes(node: Node) -> Iterator[Route]:
     yield from Acknowledging(node).routes()
     yield from Following(node).routes()
     yield from Reconciling(node).routes()
+    yield from console.routes()
     if node.config.chaos.enabled:
         yield from Chaos(node).routes()
 

@@ -11,7 +11,7 @@ from creditmesh import wire
 from creditmesh.wire import ConflictKind, ConflictState
 from node.cli.diagram import COMPENSATION, LOSER, MAX_RIVALS_DRAWN, RIVAL, STYLES, Names, draw, names_in
 from node.cli.moment import shown_clock, shown_duration, shown_time
-from node.cli.output import amount, facts, postings, signed, table
+from node.cli.output import amount, facts, postings, printable, signed, table
 
 STATE_STYLES: Final = {
     ConflictState.DETECTED: "bold yellow",
@@ -40,6 +40,8 @@ def tell(conflict: wire.Conflict, regions: Sequence[str]) -> Iterator[Renderable
     yield _lots(conflict)
     if conflict.compensations:
         yield _compensations(conflict, names)
+    if conflict.acknowledged:
+        yield _acknowledged(conflict)
     yield facts(
         **{name: replica for replica, name in names.of.items()},
         tenant=conflict.tenant,
@@ -161,4 +163,12 @@ def _compensations(conflict: wire.Conflict, names: Names) -> Table:
             f"{shown_clock(entry.hlc[0])} +{entry.hlc[1]}",
             postings(entry.postings),
         )
+    return shown
+
+
+def _acknowledged(conflict: wire.Conflict) -> Table:
+    shown = table("acknowledged by", "at (UTC)", "in", "note")
+    for said in conflict.acknowledged:
+        at = shown_time(said.at).removesuffix("Z")
+        shown.add_row(printable(said.by), at, said.region, printable(said.note or ""))
     return shown

@@ -26,6 +26,8 @@ from zlib import crc32
 from node.store.errors import DamagedRow
 
 MAX_KEY_BYTES: Final = 511  # LMDB's limit, kept everywhere so that the simulator meets it before production does
+ROWS_AT_ONCE: Final = 1_000
+"""Of a range that is read some rows at a time."""
 FEW_KEYS: Final = 32  # from here on sorting once is cheaper than inserting one by one
 
 
@@ -171,6 +173,15 @@ class Overlay:
         rows = [(key, value) for key, value in merged.items() if value is not None]
         rows.sort(reverse=reverse)
         return rows[:limit]
+
+    def rows(self, table: Table, start: bytes = b"", stop: bytes | None = None) -> Iterator[Row]:
+        """All rows of [start, stop), in order, read some at a time: those that were given may be deleted meanwhile.
+
+        Raises DamagedRow as `scan`.
+        """
+        while rows := self.scan(table, start, stop, ROWS_AT_ONCE):
+            yield from rows
+            start = rows[-1][0] + b"\0"
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
         """Set a value. A key has 1 to MAX_KEY_BYTES bytes."""

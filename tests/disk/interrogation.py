@@ -63,10 +63,10 @@ def opened_region(disk: LmdbDisk) -> Region:
 def questions(region: Region, names: "Names") -> Iterator[tuple[str, Callable[[], object]]]:
     """What can be asked. The names are those of the whole store, so that what has vanished is asked for too."""
     yield "clock", lambda: sorted(region.durable.items())
-    yield "tenants", lambda: list(region.tenants())
-    yield "debts", lambda: sorted(region.debts().items())
+    yield "tenants", lambda: list(region.books.tenants())
+    yield "debts", lambda: sorted(region.books.debts().items())
     for tenant in TENANTS:
-        book = region.existing_book(tenant, NOW)
+        book = region.books.existing(tenant, NOW)
         if book is None:
             yield tenant, lambda: "no such tenant"
             continue
@@ -82,8 +82,8 @@ def questions(region: Region, names: "Names") -> Iterator[tuple[str, Callable[[]
     for dot in names.dots:
         yield "entry {}:{}".format(*dot), partial(region.journal.sealed, *dot)
     yield "export", lambda: [dot for *dot, _ in region.journal.page(dict(region.durable), {}, 10_000, 1 << 30)]
-    yield "conflicts", lambda: list(map(str, region.reports(None, END, NOW)))
-    yield "digest", region.digest
+    yield "conflicts", lambda: list(map(str, region.conflicts.reports(None, END, NOW)))
+    yield "digest", region.books.digest
 
 
 def _dots(book: LedgerBook) -> list[str]:

@@ -35,7 +35,7 @@ def show_everything(
     if command is not None and answer is not None:
         with suppress(OtherEntry):
             _show(_reply_to(command, answer, region.settings.region))
-    book = region.existing_book(tenant, now)
+    book = region.books.existing(tenant, now)
     assert book is not None
     _show(replies.balance_fields(book.account, now, region.settings.region))
     _show(replies.all_lots(book.account))
@@ -53,9 +53,9 @@ def show_everything(
             folded.apply(filed.operation, filed.position, filed.key, filed.request)
     assert canonical_books(folded) == canonical_books(book.account), "not what its entries come to"
     _show_history(History(book), now)
-    for report in region.reports(tenant, END, now):
+    for report in region.conflicts.reports(tenant, END, now):
         _show(replies.conflict(report))
-        assert region.report(report.id, now) == report
+        assert region.conflicts.report(report.id, now) == report
 
 
 def show_acknowledgement(answer: Accepted, conflict: str, region: str) -> None:

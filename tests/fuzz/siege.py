@@ -119,7 +119,7 @@ class Siege:
     def acknowledge(self, name: str, dice: Dice) -> None:
         """An operator says of a conflict that it was seen to."""
         node = self.honest[name]
-        reports = list(islice(node.region.reports(SHARED, END, self.now), 8))
+        reports = list(islice(node.region.conflicts.reports(SHARED, END, self.now), 8))
         if not reports:
             return
         conflict = dice.pick(reports).id
@@ -195,9 +195,9 @@ class Siege:
         """A node is started anew from its disk; what it shows is what it showed."""
         node = self.honest[name]
         self.land(node)
-        shown = node.region.digest()
+        shown = node.region.books.digest()
         self.honest[name] = again = self._boot(name, node.disk)
-        assert again.region.digest() == shown, "another state after a restart"
+        assert again.region.books.digest() == shown, "another state after a restart"
         for other in self.honest.values():
             if other.to_peer is not None:
                 other.links.lost(other.to_peer)
@@ -247,16 +247,16 @@ class Siege:
         self.exchange(rounds=60)
         self.check_bounds()
         for node in self.honest.values():
-            for tenant in list(node.region.tenants()):
+            for tenant in list(node.region.books.tenants()):
                 show_everything(node.region, tenant, self.now)
             show_findings(node.region, self.now)
         ap, us = self.honest.values()
         # Who has seen a log fork goes on without the rest of it; who has not waits for it, and so for the other.
         if not self._forked and not self._differ(ap, us):
             assert ap.region.clock == us.region.clock, "the honest do not tell each other everything"
-            assert ap.region.digest() == us.region.digest(), "equal clocks, different digests"
+            assert ap.region.books.digest() == us.region.books.digest(), "equal clocks, different digests"
         for node in self.honest.values():
-            book = node.region.existing_book(SPARED, self.now)
+            book = node.region.books.existing(SPARED, self.now)
             assert book is not None
             theirs = {filed.entry.replica for filed in book.entries(BEGINNING, 10_000)}
             assert theirs <= self._replicas, "somebody else has written to the tenant that eu spares"

@@ -64,14 +64,14 @@ def put_right(world: Regions) -> None:
         result = world.audit(name)
         assert result.books_equal, result.findings
         assert not world.region(name).alarms.all()
-    assert len({world.region(name).digest() for name in world.names}) == 1
+    assert len({world.region(name).books.digest() for name in world.names}) == 1
     told = [world.reports(name) for name in world.names]
     assert all(reports == told[0] for reports in told)
     assert all(report.state != "detected" and report.rival_count for report in told[0])
 
 
 def _compensations(world: Regions) -> int:
-    books = [world.region(LATER).existing_book(tenant, world.now) for tenant in (TENANT, UMBRA)]
+    books = [world.region(LATER).books.existing(tenant, world.now) for tenant in (TENANT, UMBRA)]
     entries = [filed for book in books if book is not None for filed in book.entries(BEGINNING, 1_000)]
     return sum(isinstance(filed.entry.content, Compensation) for filed in entries)
 

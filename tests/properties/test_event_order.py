@@ -116,7 +116,7 @@ def test_the_last_line_up_to_a_time_says_what_the_reference_says(
 
 def standing_at(world: World, name: str, at: int) -> Standing | None:
     """What a region says, which is what the reference makes of all the entries that it holds; None if it has none."""
-    book = world.region(name).existing_book(TENANT, world.now)
+    book = world.region(name).books.existing(TENANT, world.now)
     if book is None:
         return None
     history = History(book)

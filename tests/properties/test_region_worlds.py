@@ -134,8 +134,8 @@ def test_regions_converge_on_one_serial_ledger_and_lose_nothing(history: list[tu
     world.settle()
     clocks = [world.region(name).clock for name in NAMES]
     assert clocks[0] == clocks[1] == clocks[2]
-    assert len({world.region(name).digest() for name in NAMES}) == 1
-    reports = [list(world.region(name).reports(None, END, world.now)) for name in NAMES]
+    assert len({world.region(name).books.digest() for name in NAMES}) == 1
+    reports = [list(world.region(name).conflicts.reports(None, END, world.now)) for name in NAMES]
     assert reports[0] == reports[1] == reports[2]
     for name in NAMES:
         assert acknowledged[name] <= held(world, name)
@@ -150,7 +150,7 @@ def test_regions_converge_on_one_serial_ledger_and_lose_nothing(history: list[tu
 
 def is_one_serial_ledger(world: World, tenant: TenantId) -> None:
     """A tenant's books are what one ledger has that was given its operations in canonical order; each key once."""
-    book = world.region("us").existing_book(tenant, world.now)
+    book = world.region("us").books.existing(tenant, world.now)
     assert book is not None
     operations = [filed for filed in book.entries(BEGINNING, 100_000) if filed.operation is not None]
     serial = fold(
@@ -177,7 +177,7 @@ def test_a_region_that_lost_its_disk_gets_everything_back(history: list[tuple[An
     world.lose_disk(victim)
     world.settle(rounds=20)
     assert descends(world.region(victim).clock, clock)
-    assert len({world.region(name).digest() for name in NAMES}) == 1
+    assert len({world.region(name).books.digest() for name in NAMES}) == 1
     assert world.audit(victim).books_equal
 
 
@@ -193,5 +193,5 @@ def test_one_region_alone_never_compensates(history: list[tuple[Any, ...]]) -> N
         world.tick("us")
         world.land("us")
     world.settle()
-    assert not list(world.region("us").reports(None, END, world.now))
+    assert not list(world.region("us").conflicts.reports(None, END, world.now))
     assert not world.region("us").alarms.all()

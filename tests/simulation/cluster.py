@@ -128,7 +128,7 @@ class Cluster:
         self._watch.tell("rested", self)
         for node in self.nodes.values():
             assert node.region is not None
-            self.trace.note(self.scheduler.now, node.name, f"rests with {node.region.digest()}")
+            self.trace.note(self.scheduler.now, node.name, f"rests with {node.region.books.digest()}")
         return share
 
     def disk_replaced(self, node: SimulatedNode, disk: SimulatedDisk) -> None:

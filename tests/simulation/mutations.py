@@ -23,8 +23,10 @@ from ledger.lot import Lot, SpendingPlace, spending_place
 from ledger.operation import Lapse, Operation
 from ledger.posting import Outcome
 from ledger.timeline import Timeline
-from node.book import LedgerBook, StoredPast
+from node.book import LedgerBook
+from node.compensating import Compensating
 from node.lowwater import LowWater
+from node.past import StoredPast
 from node.region import Region
 from node.store.kv import Overlay, Table
 from node.store.rows import NO_OPERATION, OPERATION
@@ -109,7 +111,7 @@ def _compensate_for_others() -> Iterator[object]:
 
     with (
         patch("node.region.compensations", everyones),
-        patch.object(Region, "_owes", lambda _, __, contest, ___: not contest.is_settled) as off,
+        patch.object(Compensating, "_owes", lambda _, __, contest, ___: not contest.is_settled) as off,
     ):
         yield off
 
@@ -122,7 +124,7 @@ def _amends_not_counted() -> AbstractContextManager[object]:
 
 
 def _no_compensation() -> AbstractContextManager[object]:
-    return patch.object(Region, "_owes", lambda *_: False)
+    return patch.object(Compensating, "_owes", lambda *_: False)
 
 
 def _promise_without_ceiling() -> AbstractContextManager[object]:

@@ -324,7 +324,7 @@ class SimulatedNode:
         if isinstance(answer, Accepted):
             commit = answer.filed.commit
         else:
-            book = self.region.books.get(tenant)
+            book = self.region.books.in_memory.get(tenant)
             commit = 0 if book is None else book.last_commit
         clock = dict(self.region.clock)
         self.when_durable(commit, lambda: self._answer(tenant, clock, answer, reply))
@@ -404,7 +404,9 @@ class SimulatedNode:
             region, now = self.region, self.now()
             assert region is not None
             try:
-                shown = [report.id for report in islice(region.reports(None, THE_END, now), 1 + intent.tenant % 4)]
+                shown = [
+                    report.id for report in islice(region.conflicts.reports(None, THE_END, now), 1 + intent.tenant % 4)
+                ]
                 named = [f"{self.name}.b001.1.overspend", *shown][-1 - intent.choice % (len(shown) + 1)]
                 said = AcknowledgeConflict(named, f"op{intent.other % 2}", None if intent.amount % 3 else "seen to")
                 answer = acknowledge(region, said, Key(f"k{intent.other % 7}"), now)
@@ -426,7 +428,7 @@ class SimulatedNode:
         def render() -> None:
             assert self.region is not None
             try:
-                book = self.region.existing_book(tenant, self.now())
+                book = self.region.books.existing(tenant, self.now())
                 seen = None if book is None else self._watch.seen(self, book, self.now())
             except DamagedEntry:
                 self.count("refused: damaged entry")
@@ -580,6 +582,6 @@ class SimulatedNode:
             self.count("commit mended")
         if self.region.delivery.waiting_count:
             self.count("entries waited for their causes")
-        if len(self.region.books) < len(self.facts.by_tenant):
+        if len(self.region.books.in_memory) < len(self.facts.by_tenant):
             self.count("book dropped from memory")
         self._later(self._tick_ms, self._tick)

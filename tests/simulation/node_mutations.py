@@ -3,6 +3,8 @@
 from typing import Final
 
 from node.book import LedgerBook
+from node.compensating import Compensating
+from node.duties import Duties
 from node.links import Links
 from node.region import Region
 from replication.delivery import Delivery
@@ -13,27 +15,27 @@ from tests.simulation.safeguard import Safeguard, rewritten
 NODE_MUTATIONS: Final[dict[str, Safeguard]] = {
     "earlier-boots-not-swept": Safeguard(
         "what earlier boots left to be swept is found after a start",
-        rewritten(Region.tick, "self._scan_for_due(now)", "self._scans.clear()"),
+        rewritten(Duties.look, "self._scan(now)", "self._scans.clear()"),
     ),
     "reopened-not-watched": Safeguard(
         "a lease whose end came to nothing is looked at again",
-        rewritten(Region._put_right, "self._watch_reopened(book, now)", "pass"),
+        rewritten(Compensating._put_right, "self._watch_reopened(book, now)", "pass"),
     ),
     "expiry-looked-at-once": Safeguard(
         "an expired lot is looked at until that is stable",
         rewritten(
-            Region._look_at,
-            "self._schedule.add(max(due_at, now) + self.settings.settle_after_ms, Due.EXPIRY, tenant, name)",
+            Duties._look_at_lot,
+            "self._schedule.add(max(due_at, now) + self._settle_after_ms, Due.EXPIRY, tenant, name)",
             "pass",
         ),
     ),
     "no-settle-after-merge": Safeguard(
         "debt that meets live credit in a merge is settled",
-        rewritten(Region._put_right, "self._has_own_credit(book, now)", "False"),
+        rewritten(Compensating._put_right, "self._has_own_credit(book, present)", "False"),
     ),
     "never-overdue": Safeguard(
         "books that are never quiet are put right all the same",
-        rewritten(Region._compensate, "if quiet or overdue:", "if quiet:"),
+        rewritten(Compensating.look, "if quiet or overdue:", "if quiet:"),
     ),
     "waiting-bytes-leak": Safeguard(
         "what no longer waits gives its room back",

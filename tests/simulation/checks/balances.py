@@ -38,8 +38,8 @@ class BalanceAtAnyTime(Check):
     def rested(self, cluster: "Cluster") -> None:
         for node in cluster.nodes.values():
             assert node.region is not None
-            for tenant in node.region.tenants():
-                book = node.region.existing_book(tenant, node.now())
+            for tenant in node.region.books.tenants():
+                book = node.region.books.existing(tenant, node.now())
                 assert book is not None
                 lines = self._happened(node, book)
                 since, to = sorted((self._time(lines, node.now()), self._time(lines, node.now())))

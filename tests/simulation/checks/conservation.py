@@ -23,7 +23,7 @@ class Conservation(Check):
 
     def ticked(self, node: "SimulatedNode") -> None:
         assert node.region is not None
-        for book in node.region.books.values():
+        for book in node.region.books.in_memory.values():
             self._look(node, book)
 
     def _look(self, node: "SimulatedNode", book: LedgerBook) -> None:

@@ -17,7 +17,7 @@ class EqualDigests(Check):
     def ticked(self, node: "SimulatedNode") -> None:
         assert node.region is not None
         clock = tuple(sorted(node.region.clock.items()))
-        digest = node.region.digest()
+        digest = node.region.books.digest()
         known, who = self._digests.setdefault(clock, (digest, node.name))
         if known != digest:
             raise Broken(f"{node.name} and {who} hold the same entries and not the same state: {clock}")

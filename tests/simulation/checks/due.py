@@ -37,10 +37,10 @@ class NothingOverdue(Check):
     def ticked(self, node: "SimulatedNode") -> None:
         region, now = node.region, node.now()
         assert region is not None
-        self._forget(node, region._merged)
-        if region.aside or region.mending.damaged or len(region._merged) > _PUT_RIGHT_AT_ONCE:
+        self._forget(node, region.compensating.unsettled)
+        if region.aside or region.mending.damaged or len(region.compensating.unsettled) > _PUT_RIGHT_AT_ONCE:
             self._forget(node, ())
-        for tenant in region._merged:
+        for tenant in region.compensating.unsettled:
             since = self._unsettled.setdefault((node.name, tenant), now)
             # The clock may have been set back.
             self._unsettled[node.name, tenant] = since = min(since, now)

@@ -38,7 +38,7 @@ class KeysForgotten(Check):
     def ticked(self, node: "SimulatedNode") -> None:
         assert node.region is not None
         frontier_ms = node.region.frontier >> 16
-        firsts = ((tenant, book.timeline.first_place) for tenant, book in node.region.books.items())
+        firsts = ((tenant, book.timeline.first_place) for tenant, book in node.region.books.in_memory.items())
         until = {tenant: min(frontier_ms, first.now) for tenant, first in firsts if first is not None}
         self._known[node.name].append(Stable(frontier_ms, until))
 

@@ -31,7 +31,7 @@ class TenantIsolation(Check):
 
     def ticked(self, node: "SimulatedNode") -> None:
         assert node.region is not None
-        for book in node.region.books.values():
+        for book in node.region.books.in_memory.values():
             count = self._counts[node.name][book.tenant]
             if book.entry_count != count:
                 raise Broken(f"{node.name} counts {book.entry_count} entries of {book.tenant}, there are {count}")

@@ -36,7 +36,7 @@ class EqualReports(Check):
     ) -> None:
         assert node.region is not None
         if isinstance(answer, Accepted) and not answer.replayed:
-            report = node.region.report(said.conflict, node.now())
+            report = node.region.conflicts.report(said.conflict, node.now())
             if report is None or answer.filed.dot not in [each.dot for each in report.acknowledged]:
                 raise Broken(f"{node.name} has accepted that {said} by {answer.filed.dot}, and shows {report}")
 
@@ -71,7 +71,7 @@ class EqualReports(Check):
 
 def _reports(node: "SimulatedNode") -> list[Report]:
     assert node.region is not None
-    return list(node.region.reports(None, THE_END, node.now()))
+    return list(node.region.conflicts.reports(None, THE_END, node.now()))
 
 
 def _says(report: Report) -> dict[str, object]:

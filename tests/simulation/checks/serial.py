@@ -101,7 +101,7 @@ class SerialLedgers(Check):
     def ticked(self, node: "SimulatedNode") -> None:
         assert node.region is not None
         for tenant, serial in self._ledgers[node.name].items():
-            book = node.region.books.get(tenant)  # type: ignore[call-overload]
+            book = node.region.books.in_memory.get(tenant)  # type: ignore[call-overload]
             if serial.has_changed and book is not None:
                 serial.has_changed = False
                 self._compare(node, book)
@@ -109,8 +109,8 @@ class SerialLedgers(Check):
     def rested(self, cluster: "Cluster") -> None:
         for node in cluster.nodes.values():
             assert node.region is not None
-            for tenant in node.region.tenants():
-                book = node.region.existing_book(tenant, node.now())
+            for tenant in node.region.books.tenants():
+                book = node.region.books.existing(tenant, node.now())
                 assert book is not None
                 self._compare(node, book)
 

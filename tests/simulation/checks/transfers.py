@@ -30,7 +30,7 @@ class BothAccounts(Check):
             return
         self._transfers[node.name].append(fact)
         if fact.entry.replica == node.region.replica:
-            lots = node.region.books[fact.entry.tenant].account.lots
+            lots = node.region.books.in_memory[fact.entry.tenant].account.lots
             paid = [lots[LotId(name.removeprefix("lot/"))] for name in fact.postings if name.startswith("lot/")]
             if any(lot.expires_at < transfer.expires_at for lot in paid):
                 raise Broken(f"{node.name}: {fact.dot} lasts until {transfer.expires_at}, and {paid} pay for it")
@@ -40,7 +40,7 @@ class BothAccounts(Check):
         for fact in self._transfers[node.name]:
             transfer = fact.entry.content
             assert isinstance(transfer, Transfer)
-            giver, receiver = (node.region.books.get(TenantId(leg.tenant)) for leg in fact.legs)
+            giver, receiver = (node.region.books.in_memory.get(TenantId(leg.tenant)) for leg in fact.legs)
             if giver is not None and receiver is not None:
                 self._compare(node, fact, transfer, giver, receiver)
 

@@ -95,7 +95,7 @@ class TestItsLife:
         world.put_right()
         world.do("eu", debit("other", 5, OnShortage.DEBT))
         world.put_right()
-        assert world.region("us").debts() == {TENANT: 5}
+        assert world.region("us").books.debts() == {TENANT: 5}
         assert world.reports("us")[1].state is State.REPAID
 
     def test_what_a_duplicate_grant_had_repaid_is_owed_until_the_tenant_owes_nothing(self) -> None:
@@ -219,27 +219,45 @@ class TestWhatItTells:
         report = world.the_report()
         assert report.id == "us.b2.1.overspend"
         for name in world.names:
-            assert world.region(name).report("us.b2.1.overspend", world.now) == report
+            assert world.region(name).conflicts.report("us.b2.1.overspend", world.now) == report
+
+    def test_a_name_from_before_its_kind_changed_still_finds_it(self) -> None:
+        world = Regions("ap", "eu", "us")
+        world.do("eu", grant("L", 100))
+        world.meet()
+        world.part()
+        world.do("ap", grant("M", 100))
+        world.do("eu", reserve("a", 80))
+        world.do("us", reserve("b", 70))
+        world.set_cut("eu", "us", False)
+        world.exchange(4_000)
+        (was,) = world.reports("us")
+        assert (was.kind, was.debt) == ("overspend", 50)
+        world.put_right()
+        now = world.region("us").conflicts.report(was.id, world.now)
+        assert now is not None
+        assert (now.kind, now.debt, len(now.compensations)) == ("reallocated", 0, 2)
+        assert world.region("ap").conflicts.report(now.id, world.now) == now
 
     def test_no_other_name_finds_it(self) -> None:
         region = overspend().region("us")
         for name in (
-            "us.b2.1.duplicate",
+            "us.b2.1.lunch",
             "us.b2.2.overspend",
             "eu.b1.2.overspend",
             "us.b2.1",
             "",
             "us.b2.one.overspend",
         ):
-            assert region.report(name, 0) is None
+            assert region.conflicts.report(name, 0) is None
 
     def test_the_newest_loser_comes_first_and_a_place_goes_on_from_there(self) -> None:
         world = clash([grant("L", 100)], [reserve("a", 100)], [reserve("b", 10), reserve("c", 20)])
         newest, oldest = world.reports("eu")
         assert (newest.loser.claim, oldest.loser.claim) == ("c", "b")
         place = Position(newest.loser.hlc, "us", "b2", newest.loser.seq)
-        assert list(world.region("eu").reports(None, place, world.now)) == [oldest]
-        assert list(world.region("eu").reports(TENANT, END, world.now)) == [newest, oldest]
+        assert list(world.region("eu").conflicts.reports(None, place, world.now)) == [oldest]
+        assert list(world.region("eu").conflicts.reports(TENANT, END, world.now)) == [newest, oldest]
 
     def test_every_region_tells_the_same_also_after_checkpoints_and_restarts(self) -> None:
         world = overspend()
@@ -283,7 +301,7 @@ class TestATransfer:
         assert (received.id, received.tenant) == ("us.b2.1.duplicate.received", UMBRA)
         for report in (received, given):
             for name in world.names:
-                assert world.region(name).report(report.id, world.now) == report
+                assert world.region(name).conflicts.report(report.id, world.now) == report
 
     def test_both_tell_the_same_operation(self) -> None:
         received, given = gift_twice().reports("us")
@@ -320,9 +338,9 @@ class TestATransfer:
         world.meet()
         assert world.the_report().id == "us.b2.1.overspend"
         region = world.region("eu")
-        assert region.report("us.b2.1.overspend.received", world.now) is None
-        assert region.report("us.b2.1.duplicate.received", world.now) is None
-        assert region.report("eu.b1.3.overspend.received", world.now) is None, "a debit is received by nobody"
+        assert region.conflicts.report("us.b2.1.overspend.received", world.now) is None
+        assert region.conflicts.report("us.b2.1.duplicate.received", world.now) is None
+        assert region.conflicts.report("eu.b1.3.overspend.received", world.now) is None, "a debit is received by nobody"
 
 
 class TestItsName:

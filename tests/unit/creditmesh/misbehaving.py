@@ -77,6 +77,7 @@ class MisbehavingNode:
         self.requests: list[tuple[str, str, str | None, Any]] = []
         """Method, path with query, idempotency key, body."""
         self.clocks: list[str | None] = []
+        self.event_ids: list[str | None] = []
         app = web.Application(client_max_size=2**24)
         app.router.add_route("*", "/{path:.*}", self._serve)
         self._server = TestServer(app)
@@ -92,6 +93,7 @@ class MisbehavingNode:
             )
         )
         self.clocks.append(request.headers.get(wire.CREDIT_CLOCK))
+        self.event_ids.append(request.headers.get(wire.LAST_EVENT_ID))
         behaviour = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         return await behaviour(request)
 

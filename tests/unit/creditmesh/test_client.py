@@ -20,6 +20,7 @@ from creditmesh import (
     ProtocolError,
     ReservationEnded,
     Retry,
+    StartUnknown,
     Unavailable,
     wire,
 )
@@ -216,6 +217,7 @@ async def test_a_refusal_is_final_and_typed() -> None:
         (wire.ProblemKind.RESERVATION_ENDED, ReservationEnded),
         (wire.ProblemKind.IDEMPOTENCY_MISMATCH, IdempotencyMismatch),
         (wire.ProblemKind.FINDING_GONE, FindingGone),
+        (wire.ProblemKind.START_UNKNOWN, StartUnknown),
         (wire.ProblemKind.PAYLOAD_TOO_LARGE, ApiError),
     ],
 )
@@ -371,6 +373,18 @@ async def test_questions_about_one_node_are_never_answered_by_another() -> None:
         assert near.requests[0] == ("GET", "/v1/cluster?digest=true", None, None)
         assert ("POST", "/v1/chaos/links", None, {"peer": "eu-west", "state": "cut"}) in near.requests
         assert near.requests[-1] == ("PUT", "/v1/chaos/clock", None, {"offset_ms": -5, "frozen": True})
+
+
+async def test_a_conflict_is_acknowledged_under_one_key() -> None:
+    said = wire.Acknowledgement(by="ann", note="seen", at=5, region="us-east", entry="us-east/01b:7")
+    answer = wire.AcknowledgeReply(
+        region="us-east", conflict="e.b.3.lease", tenant="acme", acknowledgement=said, again=False
+    )
+    accept = reply(answer, 201, {wire.CREDIT_ENTRY: said.entry})
+    async with MisbehavingNode(NOT_READY, accept) as node, client_of(node.url) as client:
+        accepted = await client.acknowledge("e.b.3.lease", by="ann", note="seen", key="k")
+    assert (accepted.reply, accepted.dot) == (answer, Dot("us-east/01b", 7))
+    assert node.requests == 2 * [("POST", "/v1/conflicts/e.b.3.lease/ack", "k", {"by": "ann", "note": "seen"})]
 
 
 async def test_a_finding_is_settled_without_a_key_of_its_own() -> None:

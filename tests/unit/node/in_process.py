@@ -200,7 +200,7 @@ class InProcessNode:
         return answer
 
     async def read(self, tenant: TenantId, render: Callable[[LedgerBook], T]) -> T | None:
-        book = self.region.existing_book(tenant, self.clock_ms)
+        book = self.region.books.existing(tenant, self.clock_ms)
         return None if book is None else render(book)
 
     async def read_all(self, render: Callable[[RegionView, int], T]) -> T:
@@ -238,7 +238,7 @@ class InProcessNode:
     async def cluster(self, with_digest: bool) -> State:
         return State(
             clock=dict(self.region.durable),
-            digest=self.region.digest() if with_digest else None,
+            digest=self.region.books.digest() if with_digest else None,
             unsettled_tenants=0,
             findings={"never_started": 2},
             peers=[

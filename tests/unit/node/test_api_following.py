@@ -73,8 +73,8 @@ async def reading(browser: Browser, query: str = "", **headers: str) -> AsyncIte
         yield reader
 
 
-async def acknowledge(browser: Browser, by: str) -> None:
-    (told,) = await conflicts(browser)
+async def acknowledge(browser: Browser, by: str, query: str = "") -> None:
+    (told,) = await conflicts(browser, query)
     answer = await browser.post(f"/v1/conflicts/{told.id}/ack", {"by": by})
     assert answer.status == 201, answer.body
 
@@ -106,17 +106,19 @@ async def test_who_begins_is_not_told_what_was(overspent: Overspent) -> None:
         assert [said.by for said in (await reader.conflict()).acknowledged] == ["ann"]
 
 
-async def test_who_comes_back_is_told_the_newest_of_what_changed_meanwhile(overspent: Overspent) -> None:
+@pytest.mark.parametrize("as_header", [True, False])
+async def test_who_comes_back_is_told_the_newest_of_what_changed_meanwhile(
+    overspent: Overspent, as_header: bool
+) -> None:
     async with reading(overspent.west) as reader:
         pass
     for by in ("ann", "bob"):
         await acknowledge(overspent.west, by)
-    for resumed in ({"Last_Event_ID": reader.last_id}, {}):
-        query = "" if resumed else f"?after={reader.last_id}"
-        async with reading(overspent.west, query, **resumed) as again:
-            assert [said.by for said in (await again.conflict()).acknowledged] == ["ann", "bob"]
-            await acknowledge(overspent.west, "eve")
-            assert len((await again.conflict()).acknowledged) == 3 + (not resumed)
+    resumed = {"Last_Event_ID": reader.last_id} if as_header else {}
+    async with reading(overspent.west, "" if as_header else f"?after={reader.last_id}", **resumed) as again:
+        assert [said.by for said in (await again.conflict()).acknowledged] == ["ann", "bob"]
+        await acknowledge(overspent.west, "eve")
+        assert len((await again.conflict()).acknowledged) == 3
 
 
 async def test_who_has_been_told_is_not_told_again_although_something_touched_it(overspent: Overspent) -> None:
@@ -124,8 +126,8 @@ async def test_who_has_been_told_is_not_told_again_although_something_touched_it
     async with reading(overspent.west) as reader:
         await acknowledge(overspent.west, "ann")
         await reader.conflict()
-        ((_, contested),) = node.region.changes.after(0, 10)
-        node.region.changes.touch(*contested)
+        ((_, contested),) = node.region.conflicts.changes.after(0, 10)
+        node.region.conflicts.changes.touch(*contested)
         await overspent.west.granted(1, "l3")
         await acknowledge(overspent.west, "bob")
         assert len((await reader.conflict()).acknowledged) == 2
@@ -146,8 +148,8 @@ async def test_so_is_what_was_too_long_ago(overspent: Overspent, monkeypatch: py
         await reader.conflict()
         first = reader.last_id
         forgetful = Changes(most=1)
-        forgetful.last = forgetful.lost = region.changes.last + 100
-        monkeypatch.setattr(region, "changes", forgetful)
+        forgetful.last = forgetful.lost = region.conflicts.changes.last + 100
+        monkeypatch.setattr(region.conflicts, "changes", forgetful)
         await acknowledge(overspent.west, "bob")
         assert (await reader.event()).event == "gap", "who was too slow is told so while reading"
     async with reading(overspent.west, Last_Event_ID=first) as again:
@@ -155,20 +157,45 @@ async def test_so_is_what_was_too_long_ago(overspent: Overspent, monkeypatch: py
 
 
 async def test_a_conflict_that_comes_to_nothing_is_gone(east: Browser, west: Browser) -> None:
-    """A grant that had not been heard of pays for the loser after all, before anything was put right."""
+    """The rival gave back what it held before the loser asked, and that is heard of later."""
     await east.granted(100)
     west.node.hear(east.node)
-    await east.granted(100, "l2")
-    east.node.clock_ms += 10
-    west.node.clock_ms += 5
+    west.node.clock_ms += 50
     await west.reserved(60, "r-west")
-    west.node.clock_ms += 10
-    await west.reserved(40, "r-last")
+    await east.reserved(60, "r-east")
     async with reading(west) as reader:
-        await west.post("/v1/tenants/acme/debits", {"amount": 30, "on_shortage": "debt", "at": west.node.clock_ms})
         west.node.hear(east.node)
-        told = await reader.event()
-        assert told.event in ("conflict", "gone")
+        told = await reader.conflict()
+        assert told.loser.claim == "r-west"
+        east.node.clock_ms += 10
+        await east.post("/v1/tenants/acme/reservations/r-east/release")
+        west.node.hear(east.node)
+        gone = await reader.event()
+        assert (gone.event, gone.gone, gone.conflict) == ("gone", told.id, None)
+        assert await conflicts(west) == []
+
+
+async def test_what_becomes_another_kind_is_gone_for_those_who_do_not_ask_for_that(
+    east: Browser, west: Browser
+) -> None:
+    """A grant that is heard of later pays for the loser after all, so that only the lots are others."""
+    await east.granted(100)
+    west.node.hear(east.node)
+    west.node.clock_ms += 50
+    await west.reserved(60, "r-west")
+    await east.reserved(60, "r-east")
+    async with reading(west) as reader, reading(west, "?kind=reallocated") as other:
+        west.node.hear(east.node)
+        told = await reader.conflict()
+        east.node.clock_ms += 10
+        await east.granted(100, "l2")
+        west.node.hear(east.node)
+        assert (await reader.event()).gone == (await other.event()).gone == told.id
+        assert (await other.conflict()).kind == "reallocated"
+        await west.granted(1, "l3")
+        await acknowledge(west, "ann", "?kind=reallocated")
+        assert (await other.event()).gone == told.id, "whoever was told is told again, with what is new"
+        assert [said.by for said in (await other.conflict()).acknowledged] == ["ann"]
 
 
 async def test_the_filters_are_held_against_the_report_as_it_is_told(overspent: Overspent) -> None:
@@ -230,8 +257,8 @@ async def test_several_are_told_what_was_written_down_once(
     overspent: Overspent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     region = overspent.west.node.region
-    read = Mock(wraps=region.report_at)
-    monkeypatch.setattr(region, "report_at", read)
+    read = Mock(wraps=region.conflicts.report_at)
+    monkeypatch.setattr(region.conflicts, "report_at", read)
     async with reading(overspent.west) as one, reading(overspent.west) as other:
         await acknowledge(overspent.west, "ann")
         assert await one.conflict() == await other.conflict()

@@ -104,7 +104,7 @@ async def test_reservations_are_listed_by_id_page_by_page(east: Browser, is_on_d
     if is_on_disk:
         east.node.region.frontier = (NOON + HOUR) << 16
         east.node.tick(20_000)
-        book = east.node.region.existing_book(TenantId("acme"), NOON)
+        book = east.node.region.books.existing(TenantId("acme"), NOON)
         assert book is not None
         assert {claim.id for claim in book.ended_claims(None, 100)} >= {"r2", "r5"}
         assert "r2" not in book.account.claims

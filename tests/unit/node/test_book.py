@@ -54,7 +54,9 @@ FAR = hlc_at(2**45)
 def from_rows(world: Regions, name: str) -> LedgerBook:
     """The book as its rows have it, without what is only in memory."""
     region = world.region(name)
-    return LedgerBook(TENANT, region.settings.rules, region._overlay, region.journal, region.clock, region.changes)
+    return LedgerBook(
+        TENANT, region.settings.rules, region._overlay, region.journal, region.clock, region.conflicts.changes
+    )
 
 
 def history() -> Regions:
@@ -287,7 +289,7 @@ class TestContests:
         book.review()
         assert [contest.is_void for contest in book.contests.values()] == [True]
         assert world.reports("us") == []
-        assert world.region("us").report("us.b3.1.overspend", world.now) is None
+        assert world.region("us").conflicts.report("us.b3.1.overspend", world.now) is None
         world.put_right()
         assert book.contests == {}
         assert world.region("us").counts.conflicts == {}
@@ -387,11 +389,11 @@ class TestALateEntry:
 
     def test_a_crash_before_it_has_landed_leaves_the_rows_as_they_were(self) -> None:
         world, sealed = self.world()
-        digest = world.region("us").digest()
+        digest = world.region("us").books.digest()
         world.region("eu").receive([sealed], world.now)
         world.region("eu").seal()
         world.crash("eu")
-        assert world.region("eu").digest() == digest
+        assert world.region("eu").books.digest() == digest
         assert world.audit("eu").books_equal
         world.region("eu").receive([sealed], world.now)
         world.land("eu")
@@ -402,9 +404,9 @@ class TestALateEntry:
         world, sealed = self.world()
         world.region("eu").receive([sealed], world.now)
         world.land("eu")
-        digest = world.region("eu").digest()
+        digest = world.region("eu").books.digest()
         world.crash("eu")
-        assert world.region("eu").digest() == digest
+        assert world.region("eu").books.digest() == digest
         assert world.region("eu").alarms.all() == []
         assert world.region("eu").unsettled_count == 1, "b and c are short, and c is ours to put right"
         world.put_right()
@@ -461,7 +463,7 @@ class TestALateEntry:
         (mismatch,) = world.reports("us")
         assert (mismatch.kind, mismatch.loser.kind) == ("key_mismatch", "release")
         assert world.reports("us") == world.reports("eu")
-        assert world.region("us").report(lease.id, world.now) is None
+        assert world.region("us").conflicts.report(lease.id, world.now) is None
 
     def test_it_does_not_hold_up_what_is_not_stable_yet(self) -> None:
         world, sealed = self.world()

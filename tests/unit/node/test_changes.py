@@ -47,16 +47,16 @@ class TestWhatARegionTouches:
     def since(self, world: Regions, name: str, number: int) -> list[str]:
         """What the reports that were touched since then say by now."""
         region = world.region(name)
-        region.look_for_changes()
+        region.conflicts.look_for_changes()
         told = []
-        for _, contested in region.changes.after(number, 100):
-            report = region.report_at(*contested, world.now)
+        for _, contested in region.conflicts.changes.after(number, 100):
+            report = region.conflicts.report_at(*contested, world.now)
             told.append(f"{report.id} {report.state}" if report is not None else "nothing")
         return told
 
     def last(self, world: Regions, name: str) -> int:
-        world.region(name).look_for_changes()
-        return world.region(name).changes.last
+        world.region(name).conflicts.look_for_changes()
+        return world.region(name).conflicts.changes.last
 
     def test_each_step_of_a_conflicts_life(self) -> None:
         world = clash([grant("L", 100)], [reserve("a", 80)], [reserve("b", 80)])

@@ -100,3 +100,12 @@ def test_the_conflict_worth_telling_is_an_overspend_that_was_put_right() -> None
 def test_the_loser_is_never_without_its_clock() -> None:
     unheard = structs.replace(OVERSPEND, loser=structs.replace(LOSER, clock={}))
     assert "0 < 812" in told(unheard)
+
+
+def test_who_has_seen_to_it_is_told_with_what_they_said() -> None:
+    said = wire.Acknowledgement(by="Ann", note="customer\u202e told", at=LOSER.hlc[0], region="eu-west", entry="e/b:9")
+    out = told(structs.replace(OVERSPEND, acknowledged=[said, structs.replace(said, by="Bob", note=None)]))
+    rows = [" ".join(row.split()) for row in out.splitlines()]
+    assert "Ann 2031-01-23 12:00:07.955 eu-west customer· told" in rows
+    assert "Bob 2031-01-23 12:00:07.955 eu-west" in rows
+    assert "acknowledged by" not in told(OVERSPEND)

@@ -90,9 +90,9 @@ def test_equal_entries_mean_equal_digests_whatever_the_order_of_arrival() -> Non
     world.part()
     for name in world.names:
         busy(world, name)
-    assert len({world.region(name).digest() for name in world.names}) == 3
+    assert len({world.region(name).books.digest() for name in world.names}) == 3
     world.meet()
-    assert len({world.region(name).digest() for name in world.names}) == 1
+    assert len({world.region(name).books.digest() for name in world.names}) == 1
 
 
 def test_it_is_kept_up_to_date_entry_by_entry() -> None:
@@ -101,32 +101,32 @@ def test_it_is_kept_up_to_date_entry_by_entry() -> None:
     for world in (asked, unasked):
         busy(world, "eu")
         if world is asked:
-            seen.add(world.region("eu").digest())
+            seen.add(world.region("eu").books.digest())
         world.do("eu", debit("d", 1))
         if world is asked:
-            seen.add(world.region("eu").digest())
+            seen.add(world.region("eu").books.digest())
         world.do("eu", grant("N", 1), tenant=TenantId("new"))
-    assert asked.region("eu").digest() == unasked.region("eu").digest()
-    assert len({*seen, asked.region("eu").digest()}) == 3
+    assert asked.region("eu").books.digest() == unasked.region("eu").books.digest()
+    assert len({*seen, asked.region("eu").books.digest()}) == 3
 
 
 def test_neither_checkpoints_nor_eviction_nor_restarts_change_it() -> None:
     world = Regions("eu", tenants_in_memory=0)
     busy(world, "eu")
-    digest = world.region("eu").digest()
+    digest = world.region("eu").books.digest()
     world.exchange(2_000)
-    assert world.region("eu").books == {}
-    assert world.region("eu").digest() == digest
+    assert world.region("eu").books.in_memory == {}
+    assert world.region("eu").books.digest() == digest
     world.ask("eu", reserve("x", 10_000))
-    assert world.region("eu").digest() == digest
+    assert world.region("eu").books.digest() == digest
     world.crash("eu")
-    assert world.region("eu").digest() == digest
+    assert world.region("eu").books.digest() == digest
     world.do("eu", debit("d", 1))
     world.exchange(5_000)
-    assert world.region("eu").books == {}
-    changed = world.region("eu").digest()
+    assert world.region("eu").books.in_memory == {}
+    changed = world.region("eu").books.digest()
     assert changed != digest
     world.exchange(2_000)
-    assert world.region("eu").digest() == changed
+    assert world.region("eu").books.digest() == changed
     world.crash("eu")
-    assert world.region("eu").digest() == changed
+    assert world.region("eu").books.digest() == changed

@@ -9,8 +9,8 @@ from ledger.command import GrantCredit, SetPolicy, TransferCredit
 from ledger.event_time import Standing
 from ledger.ids import LotId, TenantId
 from ledger.operation import OnOverspend
-from node import book
 from node.history import History, Overtaken, open_regions
+from node.store import kv
 from node.store.errors import DamagedEntry
 from node.store.kv import MemoryDisk, Table
 from node.store.rows import number_key
@@ -118,7 +118,7 @@ def test_rows_are_read_on_while_others_are_written_and_the_book_is_let_go_of() -
         world.do("eu", debit(f"d{number}", 1))
         world.exchange(500)
     world.exchange(3_000)
-    assert TENANT not in world.region("eu").books
+    assert TENANT not in world.region("eu").books.in_memory
     for _ in steps:
         pass
     assert len(kinds(history)) == 6
@@ -163,7 +163,7 @@ def test_rows_that_were_written_anew_meanwhile_are_not_taken_for_what_they_were(
     for name in "abc":
         world.do("eu", reserve(name, 20))
         world.exchange(1_000)
-    with patch.object(book, "_PAGE", 1):
+    with patch.object(kv, "ROWS_AT_ONCE", 1):
         begun = [History(world.book("eu")).read() for _ in range(5)]
         for done, steps in enumerate(begun):
             assert len(list(islice(steps, done))) == done

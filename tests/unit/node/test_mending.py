@@ -30,7 +30,7 @@ def history(*names: str) -> Regions:
     world.do("eu", reserve("c", 10, lease_ms=HOUR_MS * 9))
     world.exchange(1_000)
     world.crash("eu")
-    assert len(world.region("eu").books) == 0, "everything is in rows"
+    assert len(world.region("eu").books.in_memory) == 0, "everything is in rows"
     return world
 
 
@@ -42,7 +42,7 @@ def alarm(world: Regions, name: str, subject: str | None = None) -> Alarm:
 
 
 def digests(world: Regions) -> set[str]:
-    return {world.region(name).digest() for name in world.names}
+    return {world.region(name).books.digest() for name in world.names}
 
 
 class TestARegionThatLostACommit:
@@ -111,7 +111,7 @@ class TestARegionThatLostACommit:
         assert world.region("us").clock == {"eu/b1": 2}
         assert world.region("eu").mending.damaged == 1
         assert "1 of 1 are lost" in alarm(world, "eu").detail
-        assert world.region("eu").digest(), "what was checkpointed is known"
+        assert world.region("eu").books.digest(), "what was checkpointed is known"
         assert not world.audit("eu").ok
 
     def test_makes_commits_of_many_logs_whole_whatever_was_damaged_in_them(self) -> None:
@@ -198,7 +198,7 @@ def busy(**settings: int) -> Regions:
     world.put_right()
     world.exchange(2_000)
     world.crash("eu")
-    assert len(world.region("eu").books) == 0, "everything is in rows"
+    assert len(world.region("eu").books.in_memory) == 0, "everything is in rows"
     return world
 
 

@@ -67,7 +67,7 @@ def agree(world: Regions) -> None:
     """All regions hold the same entries and make the same of them."""
     regions = [world.region(name) for name in world.names]
     assert all(region.clock == regions[0].clock for region in regions)
-    assert len({region.digest() for region in regions}) == 1
+    assert len({region.books.digest() for region in regions}) == 1
     for name in world.names:
         assert world.audit(name).findings == []
         assert world.audit(name).books_equal
@@ -77,13 +77,13 @@ class TestADamagedRow:
     @pytest.mark.parametrize("table", DERIVED)
     def test_is_never_believed_and_is_worked_out_again(self, table: Table) -> None:
         world = history("eu", "us")
-        before = world.region("eu").digest(), world.reports("eu")
+        before = world.region("eu").books.digest(), world.reports("eu")
         assert keys(world, "eu", table)
         for key in keys(world, "eu", table):
             disk_of(world, "eu").damage(table, key, 7)
         mark(disk_of(world, "eu").write, f"the row of {table}")
         world.crash("eu")
-        assert (world.region("eu").digest(), world.reports("eu")) == before
+        assert (world.region("eu").books.digest(), world.reports("eu")) == before
         assert rebuilt(world, "eu").startswith(f"the row of {table}; ")
         assert "0 wait for others before them, 0 commits of the journal were damaged" in rebuilt(world, "eu")
         agree(world)
@@ -94,7 +94,7 @@ class TestADamagedRow:
     def test_stops_the_region_that_meets_it(self) -> None:
         world = history("eu", "us")
         world.crash("eu")
-        world.region("eu").books.clear()
+        world.region("eu").books.in_memory.clear()
         for key in keys(world, "eu", Table.KEYS):
             disk_of(world, "eu").damage(Table.KEYS, key, 7)
         with pytest.raises(DamagedRow, match="the row acme·key-1 of the table keys is not what was written"):
@@ -117,7 +117,7 @@ class TestADamagedRow:
     @pytest.mark.parametrize("key", [LOW, RULES_KEY, CEILING, CEILING_AGAIN, REBUILD])
     def test_of_the_node_itself(self, key: bytes) -> None:
         world = history("eu", "us")
-        before = world.region("eu").digest()
+        before = world.region("eu").books.digest()
         if key == REBUILD:
             mark(disk_of(world, "eu").write, "why")
         disk_of(world, "eu").damage(Table.META, key, 11)
@@ -125,7 +125,7 @@ class TestADamagedRow:
             mark(disk_of(world, "eu").write, "why")
         world.crash("eu")
         assert rebuilt(world, "eu")
-        assert world.region("eu").digest() == before
+        assert world.region("eu").books.digest() == before
         assert disk_of(world, "eu").get(Table.META, REBUILD) is None
         agree(world)
 
@@ -285,7 +285,7 @@ class TestAProcessThatIsKilledDuringARebuild:
 
     def is_interrupted_after(self, batches: int) -> bool:
         world = history("eu", "us")
-        before = world.region("eu").digest()
+        before = world.region("eu").books.digest()
         disk = disk_of(world, "eu")
         disk.damage(Table.LOG, number_key(3), 1_500)
         mark(disk.write, "why")
@@ -294,7 +294,7 @@ class TestAProcessThatIsKilledDuringARebuild:
             region = opened(disk, dying(disk, batches), world.region("eu").settings, "bx", world.now)
         world.crash("eu")
         world.exchange(2_000)
-        assert world.region("eu").digest() == before
+        assert world.region("eu").books.digest() == before
         agree(world)
         return region is None
 

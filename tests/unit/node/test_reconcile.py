@@ -21,10 +21,10 @@ class TestARun:
             world.do("eu", hold(), tenant=tenant)
         world.pass_time(GRACE + 1)
         world.exchange(3_000)
-        assert not world.region("eu").books
+        assert not world.region("eu").books.in_memory
         result = run(world)
         assert sorted(finding.tenant for finding in result.found) == tenants[1:]
-        assert not world.region("eu").books
+        assert not world.region("eu").books.in_memory
 
     def test_a_tenant_of_which_nothing_is_open_is_not_looked_at(self, world: Priced) -> None:
         world.do("eu", debit("d", 10))
@@ -58,7 +58,7 @@ class TestARun:
                 world.do("eu", grant(f"L{number}", 10, until=24 * HOUR_MS), tenant=tenant)
             world.do("eu", hold(amount=1), tenant=tenant)
         world.exchange(5_000)
-        assert not world.region("eu").books
+        assert not world.region("eu").books.in_memory
         breaks = sum(1 for _ in reconcile(world.region("eu"), world.now, Reconciliation()))
         assert breaks == 2, "10 tenants of 20 lots and a reservation"
 

@@ -63,7 +63,7 @@ def is_well(world: Regions) -> None:
     """All regions hold the same entries, make the same of them, and their books are right."""
     regions = [world.region(name) for name in world.names]
     assert all(region.clock == regions[0].clock for region in regions)
-    assert len({region.digest() for region in regions}) == 1
+    assert len({region.books.digest() for region in regions}) == 1
     for name in world.names:
         result = world.audit(name)
         assert result.findings == []
@@ -111,16 +111,16 @@ class TestTransfers:
         assert (answer.reason, answer.fields) == (Reason.NOT_FOUND, {"tenant": "nobody"})
         answer = refused(world.ask("eu", transfer(UMBRA, 5), tenant=NOBODY))
         assert (answer.reason, answer.fields) == (Reason.NOT_FOUND, {"tenant": "nobody"})
-        assert list(world.region("eu").tenants()) == [TENANT, UMBRA]
+        assert list(world.region("eu").books.tenants()) == [TENANT, UMBRA]
         assert world.region("eu").seal() == []
 
     def test_a_gift_repays_what_the_receiver_owes_in_the_same_entry(self) -> None:
         world = rich("eu")
         world.do("eu", debit("d", 130, OnShortage.DEBT), tenant=UMBRA)
-        assert world.region("eu").debts() == {UMBRA: 30}
+        assert world.region("eu").books.debts() == {UMBRA: 30}
         filed = world.do("eu", transfer(UMBRA, 40))
         assert filed.entry.received == {"issued": -40, f"lot/{name_of(filed)}": 10, "debt": 30}
-        assert world.region("eu").debts() == {}
+        assert world.region("eu").books.debts() == {}
         is_well(world)
 
     def test_what_was_spent_elsewhere_is_owed_by_the_giver(self) -> None:
@@ -130,7 +130,7 @@ class TestTransfers:
         world.do("us", transfer(UMBRA, 50))
         world.put_right()
         assert world.the_report().kind == "overspend"
-        assert world.region("eu").debts() == {TENANT: 30}
+        assert world.region("eu").books.debts() == {TENANT: 30}
         is_well(world)
 
     def test_one_request_accepted_in_two_regions_is_a_duplicate_in_both_accounts_and_both_are_put_right(self) -> None:
@@ -172,7 +172,7 @@ class TestTransfers:
         world.do("us", debit("d", 100))
         world.do("us", debit("d", 90), tenant=UMBRA)
         world.put_right()
-        assert world.region("eu").debts() == {}, "what each gave came round to the other"
+        assert world.region("eu").books.debts() == {}, "what each gave came round to the other"
         is_well(world)
         assert world.posted("ap")["transferred"] == 60
 
@@ -185,10 +185,10 @@ class TestTransfers:
         for number in range(2_000):
             region.submit(TENANT, grant(f"{number:0128}", 1), Key(f"g{number}"), world.now)
         world.land("eu")
-        digest, clock = region.digest(), dict(region.clock)
+        digest, clock = region.books.digest(), dict(region.clock)
         answer = refused(world.ask("eu", transfer(UMBRA, 2_100), key="gift"))
         assert answer.fields["field"] == "amount"
-        assert (region.digest(), region.clock, region.seal()) == (digest, clock, [])
+        assert (region.books.digest(), region.clock, region.seal()) == (digest, clock, [])
         world.do("eu", transfer(UMBRA, 1_000), key="gift")
         assert world.audit("eu").ok
 
@@ -208,7 +208,7 @@ class TestAVoidReservation:
                     Reason.RESERVATION_ENDED,
                     {"reservation": "b", "state": "revoked", "captured": 0, "conflict": "us.b2.1.revoked"},
                 )
-                report = world.region(name).report("us.b2.1.revoked", world.now)
+                report = world.region(name).conflicts.report("us.b2.1.revoked", world.now)
                 assert report is not None
                 assert report.loser.claim == "b"
 
@@ -267,7 +267,7 @@ def known(world: Regions, name: str) -> object:
     """All that can be asked of what there is in `everything`."""
     account = world.book(name).account
     return (
-        world.region(name).digest(),
+        world.region(name).books.digest(),
         account.policy,
         world.book(name, UMBRA).account.policy,
         [account.job(JobId(job)) for job in ("train", "bare", "nobody")],
@@ -363,9 +363,9 @@ class TestRows:
         gift = name_of(world.do("eu", transfer(UMBRA, 40)))
         assert len(world.book("eu", first).checkpoint(2**62, 9)) == 1
         world.land("eu")
-        digest = world.region("eu").digest()
+        digest = world.region("eu").books.digest()
         world.crash("eu")
-        assert world.region("eu").digest() == digest
+        assert world.region("eu").books.digest() == digest
         (other,) = {TENANT, UMBRA} - {first}
         assert [len(world.book("eu", tenant).timeline) for tenant in (first, other)] == [0, 1]
         world.meet()
@@ -441,9 +441,9 @@ class TestForgottenKeys:
         world.exchange(1_000)
         assert "k" in self.keys(world, "eu"), "its first use is checkpointed, its second is not"
         assert world.region("eu").frontier >> 16 > START_MS + 5_000
-        digest = world.region("eu").digest()
+        digest = world.region("eu").books.digest()
         world.crash("eu")
-        assert world.region("eu").digest() == digest
+        assert world.region("eu").books.digest() == digest
         assert world.book("eu").account.totals["used"] == 0
 
     def test_all_regions_forget_alike_whatever_they_have_in_memory(self) -> None:
@@ -501,7 +501,7 @@ class TestConflictsOfOneTenant:
                 if filed.dot == (given.loser.replica, given.loser.seq)
             )
             for tenant in (None, TENANT, UMBRA):
-                assert list(world.region("us").reports(tenant, place, world.now)) == []
+                assert list(world.region("us").conflicts.reports(tenant, place, world.now)) == []
 
 
 def test_renewals_by_heartbeat_keep_a_reservation_as_those_by_request_do() -> None:

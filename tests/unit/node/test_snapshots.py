@@ -133,11 +133,11 @@ class TestAtARegion:
         world = Regions("eu", tenants_in_memory=0)
         world.do("eu", grant("L", 100))
         world.exchange(3_000)
-        assert not world.region("eu").books
+        assert not world.region("eu").books.in_memory
         received = world.region("eu").take_snapshot("slurm", START_MS, {TENANT: [running("a")]})
         assert isinstance(received, Received)
         assert received.unknown == []
-        assert not world.region("eu").books, "nothing is read for it"
+        assert not world.region("eu").books.in_memory, "nothing is read for it"
 
     def test_a_late_one_is_answered_with_what_stands(self) -> None:
         region = Regions("eu").region("eu")
