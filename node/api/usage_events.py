@@ -219,9 +219,12 @@ def _milliseconds(time: str) -> int:
         moment = datetime.fromisoformat(time)
         if moment.tzinfo is None:
             raise ValueError
-        return round(moment.timestamp() * 1000)
+        at = round(moment.timestamp() * 1000)
     except (ValueError, OverflowError):
         raise invalid("time", "must be a time with its offset from UTC, as RFC 3339 writes it") from None
+    if at < 0:
+        raise invalid("time", "lies before 1970, where no time is taken from")
+    return at
 
 
 def _key(event: str, source: str | None) -> Key:

@@ -284,6 +284,7 @@ class TestCloudEvents:
             ({"subject": None}, "subject is not right: expected `str`, got `null`"),
             ({"time": "yesterday"}, "time must be a time with its offset from UTC, as RFC 3339 writes it"),
             ({"time": "2023-11-14T22:18:20"}, "time must be a time with its offset from UTC, as RFC 3339 writes it"),
+            ({"time": "1969-12-31T23:59:59Z"}, "time lies before 1970, where no time is taken from"),
             ({"data": {"job": "j", "tenant": "acme"}}, "data.tenant is said by the event's attributes"),
             ({"data": [1]}, "data is not right: expected `object`, got `array`"),
             ({"data": {"job": ""}}, "job is not right: expected `str` of length >= 1"),
