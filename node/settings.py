@@ -26,7 +26,7 @@ class RegionSettings(Struct, frozen=True, kw_only=True):
     window_entries: int = 4_096
     tenants_in_memory: int = 100_000
     grace_ms: int = 900_000
-    """How long nothing need be heard of a job before that is a finding."""
+    """How long nothing need be heard of a job, or reserved for it by its reports, before that is a finding."""
 
     @property
     def peers(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from typing import Final
 from node.book import LedgerBook
 from node.compensating import Compensating
 from node.duties import Duties
+from node.examine import Examination
 from node.links import Links
 from node.region import Region
 from replication.delivery import Delivery
@@ -44,6 +45,14 @@ NODE_MUTATIONS: Final[dict[str, Safeguard]] = {
     "push-beyond-the-window": Safeguard(
         "a peer is pushed no more than a window beyond what it says that it holds",
         rewritten(Session.fresh, "or last - self.peer_has.get(own, 0) > self._pace.window_entries", ""),
+    ),
+    "settled-under-one-name": Safeguard(
+        "what goes wrong again after it was settled has another name",
+        rewritten(
+            Examination._is_settled,
+            "return account.remembered(key_of(name), self._now) is not None or write_off(name) in self._grants",
+            "return False",
+        ),
     ),
     "own-entries-not-waited-for": Safeguard(
         "a read or a refusal waits for what this node accepted before",

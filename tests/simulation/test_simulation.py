@@ -53,6 +53,7 @@ NOTICED_BY: Final[dict[str, int]] = {
     "effects-before-causes": 1,
     "duplicates-counted-from-disk": 1,
     "settled-twice": 0,
+    "settled-under-one-name": 3,
     "snapshots-in-memory-only": 0,
 }
 """For every safeguard the first seed that breaks a promise when it is off."""
