@@ -84,7 +84,7 @@ class TestTransfers:
             name = (await browser.post("/v1/tenants/acme/transfers", {"to": "umbra", "amount": 30})).json["transfer"]
             refund = await browser.post("/v1/tenants/acme/refunds", {"claim": name, "amount": 1})
             capture = await browser.post(f"/v1/tenants/acme/reservations/{name}/capture", {"amount": 1})
-            refused(refund, ProblemKind.NOT_FOUND)
+            assert refused(refund, ProblemKind.INVALID_REQUEST).field == "claim"
             refused(capture, ProblemKind.NOT_FOUND)
 
     async def test_nobody_can_take_such_a_name(self) -> None:
