@@ -93,7 +93,7 @@ class UsageEvents:
                 ProblemKind.NOT_FOUND,
                 ProblemKind.START_UNKNOWN,
                 ProblemKind.IDEMPOTENCY_MISMATCH,
-            ),  # fmt: skip
+            ),
         )
         yield Route("POST", "/v1/usage-events", self.events, about)
 
