@@ -88,7 +88,12 @@ class UsageEvents:
             reply_headers=(wire.CREDIT_CLOCK,),
             body=Many((*get_args(wire.UsageEvent), wire.CloudEvent), wire.MAX_EVENTS),
             takes_clock=True,
-            refusals=(*REFUSALS, ProblemKind.NOT_FOUND, ProblemKind.IDEMPOTENCY_MISMATCH),
+            refusals=(
+                *REFUSALS,
+                ProblemKind.NOT_FOUND,
+                ProblemKind.START_UNKNOWN,
+                ProblemKind.IDEMPOTENCY_MISMATCH,
+            ),
         )
         yield Route("POST", "/v1/usage-events", self.events, about)
 

@@ -57,7 +57,6 @@ RULES_OF_MEANING: Final = re.compile(
     # Of events, and of what stands inside a batch or a CloudEvent.
     r"|must (?:be after|not be before) start"
     r"|lies before 1970, where no time is taken from"
-    r"|is required: no report says when the job started, as far as this region knows"
     r"|lies before the tenant had anything: before its first grant, and before any lot of it starts"
     r"|is (?:of no use|required) to [a-z]+"
     r"|must be 0: a batch waits for nobody",

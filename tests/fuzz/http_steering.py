@@ -168,6 +168,7 @@ class Steering:
             "seconds": number % 3600 + 1,
             "priority": "spot",
             "weights": {REGION: 2, OTHER_REGION: 1},
+            "peer": OTHER_REGION,
         }
 
     def _fit_event(self, event: dict[str, Any]) -> None:

@@ -85,6 +85,10 @@ async def test_what_fields_have_to_be_together_is_told_with_them(told: dict[str,
     assert "anyOf" not in schemas["RenewRequest"]
 
 
+async def test_what_a_single_event_may_be_refused_for_is_told(told: dict[str, Any]) -> None:
+    assert "409" in told["paths"]["/v1/usage-events"]["post"]["responses"], "no report says when the job started"
+
+
 async def test_a_body_that_may_be_empty_may_be_left_out_and_no_other(told: dict[str, Any]) -> None:
     required = {
         path.removeprefix("/v1/tenants/{tenant}/"): operation["requestBody"]["required"]
