@@ -81,6 +81,9 @@ class Report(Struct, frozen=True, gc=False):
     acknowledged: tuple[Acknowledgement, ...]
 
 
+_KINDS: Final = frozenset(kind.value for kind in Kind)
+
+
 def report_id(loser: Position, kind: Kind, *, is_receipt: bool = False) -> str:
     """The name of a conflict: the loser's dot and the kind, readable and fit for a URL."""
     return f"{loser.region}.{loser.boot}.{loser.seq}.{kind}{_RECEIVED if is_receipt else ''}"
@@ -89,7 +92,7 @@ def report_id(loser: Position, kind: Kind, *, is_receipt: bool = False) -> str:
 def loser_in(report: str) -> tuple[Dot, bool] | None:
     """The loser that the id of a report names, and whether as a receipt; None if it is no such id."""
     match report.removesuffix(_RECEIVED).split("."):
-        case [region, boot, seq, _] if seq.isdecimal() and len(seq) <= MAX_SEQ_DIGITS:
+        case [region, boot, seq, kind] if seq.isdecimal() and len(seq) <= MAX_SEQ_DIGITS and kind in _KINDS:
             return Dot(f"{region}/{boot}", int(seq)), report.endswith(_RECEIVED)
         case _:
             return None

@@ -15,6 +15,7 @@ from creditmesh.errors import (
     NotFound,
     ProtocolError,
     ReservationEnded,
+    StartUnknown,
     Unavailable,
 )
 from creditmesh.lease import Lease
@@ -38,6 +39,7 @@ __all__ = [
     "ProtocolError",
     "ReservationEnded",
     "Retry",
+    "StartUnknown",
     "Unavailable",
     "wire",
 ]

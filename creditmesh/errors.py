@@ -63,6 +63,10 @@ class LotClosed(ApiError):
     """409: the lot has been revoked, or has expired for good."""
 
 
+class StartUnknown(ApiError):
+    """409: the end of a job without its start, which that region has not heard of: say it, or ask again later."""
+
+
 class IdInUse(ApiError):
     """409: another request has already made a lot or claim of this name."""
 
@@ -108,6 +112,7 @@ BY_KIND: Final[dict[str, type[ApiError]]] = {
     ProblemKind.NOT_FOUND: NotFound,
     ProblemKind.RESERVATION_ENDED: ReservationEnded,
     ProblemKind.LOT_CLOSED: LotClosed,
+    ProblemKind.START_UNKNOWN: StartUnknown,
     ProblemKind.ALREADY_EXISTS: IdInUse,
     ProblemKind.FINDING_GONE: FindingGone,
     ProblemKind.IDEMPOTENCY_MISMATCH: IdempotencyMismatch,

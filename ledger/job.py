@@ -77,6 +77,11 @@ def cover(covered: Intervals, start: int, end: int) -> tuple[Intervals, int]:
     return (*covered[:first], (begins, ends), *covered[last:]), fresh
 
 
+def length(covered: Intervals) -> int:
+    """How many milliseconds are covered."""
+    return sum([end - start for start, end in covered])
+
+
 def share(amount: int, part_ms: int, whole_ms: int) -> int:
     """What a part of an interval costs that costs `amount` as a whole, rounded up."""
     return amount if part_ms == whole_ms else -(-amount * part_ms // whole_ms)

@@ -5,6 +5,10 @@
 in exact arithmetic: rates and multipliers are fractions, time is in milliseconds, and only the end is rounded, up. A
 rate card has rates from certain times on; work that spans a change pays each part at its own rates. The amount is
 worked out where a request is accepted, and stands in the entry: nobody works it out again.
+
+Work that is paid for piece by piece must not cost more for that. So a piece is priced as the next one behind what was
+paid for already: ceil(all until now) − ceil(all before), at the rate of the piece. Then pieces of one rate cost
+together what the whole does, however small they are, and of no piece is the price off by as much as 1.
 """
 
 from bisect import bisect_right
@@ -52,11 +56,11 @@ class RateCard:
         self._rates = sorted(rates, key=lambda rates: rates.since)
         self._begins = [rates.since for rates in self._rates]
 
-    def price(self, work: Work, start: int, end: int) -> int | NoPrice:
-        """What `work` costs in ``[start, end)`` (ms); at least 0."""
+    def price(self, work: Work, start: int, end: int, paid_ms: int = 0) -> int | NoPrice:
+        """What `work` costs in ``[start, end)`` (ms), behind so much time that was paid for; at least 0."""
         if not self._rates:
             return NoPrice("gpu_type", "has no price: cluster.toml has no rates; say an amount instead")
-        cost = Fraction(0)
+        cost, begins = Fraction(0), start
         index = bisect_right(self._begins, start) - 1
         if index < 0:
             return NoPrice("gpu_type", f"has no price before {self._begins[0]}")
@@ -67,7 +71,9 @@ class RateCard:
                 return rate
             cost += rate * (until - start)
             start, index = until, index + 1
-        amount = ceil(cost * work.gpus / HOUR_MS)
+        cost *= Fraction(work.gpus, HOUR_MS)
+        paid = cost * paid_ms / (end - begins) if end > begins else cost
+        amount = ceil(paid + cost) - ceil(paid)
         if amount > MAX_AMOUNT:
             return NoPrice("gpus", f"times the time costs {amount}, more than {MAX_AMOUNT}")
         return amount

@@ -23,6 +23,7 @@ class Reason(StrEnum):
     ALREADY_EXISTS = "already-exists"
     RESERVATION_ENDED = "reservation-ended"
     LOT_CLOSED = "lot-closed"
+    START_UNKNOWN = "start-unknown"
     IDEMPOTENCY_MISMATCH = "idempotency-mismatch"
     INVALID_REQUEST = "invalid-request"
 

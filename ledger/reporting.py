@@ -10,12 +10,12 @@ from typing import Final
 from ledger.account import Account
 from ledger.command import ReportHeartbeat, ReportUsage
 from ledger.ids import ClaimId
-from ledger.job import Job, cover
+from ledger.job import Job, cover, length
 from ledger.operation import Heartbeat, Usage
 from ledger.pricing import NoPrice
-from ledger.refusal import Limits, Refusal, Terms, event_time, invalid, not_found, too_much_used, unpriced
+from ledger.refusal import Limits, Reason, Refusal, Terms, event_time, invalid, not_found, too_much_used, unpriced
 
-MAX_PIECES: Final = 1_000
+MAX_PIECES: Final = 4_096
 """Of the time that a job was charged for: each report changes all of them."""
 
 
@@ -51,7 +51,7 @@ def usage(account: Account, command: ReportUsage, now: int, terms: Terms) -> Usa
     if command.cost is None:
         # It covers no time: what ran before is charged also when it is reported later.
         start = end
-    amount = _cost(command, start, end, terms)
+    amount = _cost(command, start, end, job, terms)
     if isinstance(amount, Refusal):
         return amount
     covered, _ = cover(job.covered, start, end)
@@ -77,16 +77,17 @@ def _start(command: ReportUsage, job: Job, end: int, now: int, limits: Limits) -
     if start is None:
         start = end if command.cost is None else job.started_at
     if start is None:
-        return invalid("start", "is required: no report says when the job started, as far as this region knows")
+        detail = "no report says when the job started, as far as this region knows: say its start, or ask again later"
+        return Refusal(Reason.START_UNKNOWN, detail, {"job": command.job})
     return event_time(start, now, limits, "start")
 
 
-def _cost(command: ReportUsage, start: int, end: int, terms: Terms) -> int | Refusal:
+def _cost(command: ReportUsage, start: int, end: int, job: Job, terms: Terms) -> int | Refusal:
     if command.cost is None:
         return 0
     if isinstance(command.cost, int):
         return command.cost
-    amount = terms.rates.price(command.cost, start, end)
+    amount = terms.rates.price(command.cost, start, end, length(job.covered))
     return unpriced(amount) if isinstance(amount, NoPrice) else amount
 
 

@@ -23,20 +23,20 @@ def acknowledge(region: Region, command: AcknowledgeConflict, key: Key, now: int
     if found is None:
         return not_found("conflict", name)
     book, contest = found
-    kind = name.removesuffix(".received").rpartition(".")[2]
     request = fingerprint(command)
-    before = [said for said in contest.acknowledged if said.report == kind]
-    for said in before:
+    for said in contest.acknowledged:
         if said.key == key:
             filed = region.journal.find(*said.dot)
             assert filed is not None, f"a conflict names {said.dot}, which the journal lacks"
             if filed.request != request:
                 return Refusal(Reason.IDEMPOTENCY_MISMATCH, _OTHER_REQUEST, {"key": key})
             return Accepted(filed, replayed=True)
-    if region.conflicts.report(name, now) is None:
+    report = region.conflicts.report(name, now)
+    if report is None:
         return not_found("conflict", name)
     if len(contest.acknowledged) == MAX_ACKNOWLEDGEMENTS:
         return invalid("conflict", f"has been acknowledged {MAX_ACKNOWLEDGEMENTS} times, and no more is kept")
     loser = contest.loser.dot
-    content = Acknowledge(loser.replica, loser.seq, kind, command.by, command.note, again=bool(before))
+    again = bool(report.acknowledged)
+    content = Acknowledge(loser.replica, loser.seq, report.kind, command.by, command.note, again=again)
     return Accepted(region.remark(book, content, key, request, now), replayed=False)

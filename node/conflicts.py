@@ -89,12 +89,9 @@ class Conflicts:
                 yield book.report(found)
 
     def report(self, name: str, now: int) -> Report | None:
-        """One conflict by its id, if there is one."""
+        """One conflict by an id that it has or has had, if there is one: what is known of it may change its kind."""
         found = self.contested(name, now)
-        if found is None or found[1].is_void:
-            return None
-        report = found[0].report(found[1])
-        return report if report.id == name else None
+        return found[0].report(found[1]) if found is not None and not found[1].is_void else None
 
     def contested(self, name: str, now: int) -> tuple[LedgerBook, Contest] | None:
         """The contest of the loser that the id of a report names, in its book; it may have come to nothing."""

@@ -23,6 +23,7 @@ class ProblemKind(StrEnum):
     METHOD_NOT_ALLOWED = "method-not-allowed"
     RESERVATION_ENDED = "reservation-ended"
     LOT_CLOSED = "lot-closed"
+    START_UNKNOWN = "start-unknown"
     ALREADY_EXISTS = "already-exists"
     FINDING_GONE = "finding-gone"
     PAYLOAD_TOO_LARGE = "payload-too-large"
@@ -41,6 +42,7 @@ STATUS: Final[dict[ProblemKind, int]] = {
     ProblemKind.METHOD_NOT_ALLOWED: 405,
     ProblemKind.RESERVATION_ENDED: 409,
     ProblemKind.LOT_CLOSED: 409,
+    ProblemKind.START_UNKNOWN: 409,
     ProblemKind.ALREADY_EXISTS: 409,
     ProblemKind.FINDING_GONE: 409,
     ProblemKind.PAYLOAD_TOO_LARGE: 413,

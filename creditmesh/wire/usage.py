@@ -172,6 +172,8 @@ class EventResult(Reply, frozen=True, kw_only=True, omit_defaults=True):
     lease_until: int | None = None
     state: str | None = None
     """The reservation's, after it."""
+    conflict: str | None = None
+    """Of a reservation that is void: the conflict that says why."""
     flags: list[EventFlag] = field(default_factory=list)
     problem: dict[str, Any] | None = None
     """Why it was refused: a problem document (RFC 9457)."""

@@ -205,6 +205,13 @@ def _flags(filed: Filed) -> Iterator[wire.EventFlag]:
         yield wire.EventFlag.PARTLY_COVERED
 
 
+def voided_by(claim: Claim | None) -> str | None:
+    """The id of the conflict that made a reservation void, if it is."""
+    if claim is None or claim.state is not ClaimState.REVOKED:
+        return None
+    return report_id(claim.made, Kind.REVOKED)
+
+
 def _funding(funding: Funding) -> list[wire.FundingPart]:
     return [wire.FundingPart(lot=lot, amount=amount) for lot, amount in funding]
 
@@ -295,7 +302,7 @@ def reservation_fields(tenant: TenantId, claim: Claim) -> dict[str, Any]:
         "funding": _funding(view.funding),
         "debt": view.debt,
         "job": claim.job,
-        "conflict": report_id(claim.made, Kind.REVOKED) if claim.state is ClaimState.REVOKED else None,
+        "conflict": voided_by(claim),
     }
 
 

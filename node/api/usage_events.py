@@ -13,18 +13,20 @@ from urllib.parse import unquote
 
 import msgspec
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from creditmesh import wire
 from creditmesh.wire import ProblemKind
+from ledger.claim import ClaimState
 from ledger.command import Command, ReportHeartbeat, ReportUsage
 from ledger.ids import ClaimId, JobId, Key, TenantId, derived
+from ledger.operation import Heartbeat, Usage
 from ledger.pricing import Work
 from node.api.batch import REFUSALS, Answer, count_all, in_turns, many_answered, stands
 from node.api.description import Description, Many, Route, told_by
 from node.api.facade import Node
 from node.api.problems import Refused, invalid, problem_document
-from node.api.replies import event_result
+from node.api.replies import event_result, voided_by
 from node.api.requests import (
     JSON,
     MSGPACK,
@@ -38,6 +40,7 @@ from node.api.requests import (
     wants_msgpack,
 )
 from node.api.writes import may_stand, other_entry_refused, refuse_unless_ready
+from replication.filed import Filed
 
 _SPECVERSION: Final = "specversion"
 _VERSION: Final = "1.0"
@@ -49,6 +52,8 @@ _ATTRIBUTES: Final = ("specversion", "id", "source", "type", "subject", "time")
 _NAMES: Final = frozenset({"job_started", "heartbeat", "usage", "job_finished"})
 _TAKES_TIME_AS: Final = {"job_started": "at", "heartbeat": "at", "usage": "end", "job_finished": "end"}
 _RESERVED: Final = ("id", "tenant", "type")
+_NOW: Final = 2**63
+"""Behind all times that anybody says."""
 
 
 class Event(Struct, frozen=True):
@@ -112,15 +117,17 @@ class UsageEvents:
 
     async def _submit(self, told: list[Event | BadEvent], *, alone: bool) -> wire.UsageEventsReply:
         node = self._node
-        events = [each for each in told if isinstance(each, Event)]
+        events = sorted((each for each in told if isinstance(each, Event)), key=_turn)
         started = perf_counter()
         refuse_unless_ready(node)
         with may_stand():
             answers = await node.submit_all([(each.tenant, each.command, each.key) for each in events])
         count_all(node, [each.command for each in events], answers, perf_counter() - started)
-        answered = iter(zip(events, answers, strict=True))
+        answered = dict(zip(map(id, events), answers, strict=True))
         results = [
-            self._refused(each) if isinstance(each, BadEvent) else self._result(*next(answered), alone=alone)
+            self._refused(each)
+            if isinstance(each, BadEvent)
+            else await self._result(each, answered[id(each)], alone=alone)
             for each in told
         ]
         statuses = [result.status for result in results]
@@ -132,15 +139,25 @@ class UsageEvents:
             region=node.name,
         )
 
-    def _result(self, event: Event, answer: Answer, *, alone: bool) -> wire.EventResult:
+    async def _result(self, event: Event, answer: Answer, *, alone: bool) -> wire.EventResult:
         try:
             accepted = stands(answer)
             with other_entry_refused(event.key):
-                return event_result(accepted.filed, event.id, replayed=accepted.replayed)
+                result = event_result(accepted.filed, event.id, replayed=accepted.replayed)
+            if result.state == ClaimState.REVOKED.value:
+                return structs.replace(result, conflict=await self._conflict(event.tenant, accepted.filed))
+            return result
         except Refused as refused:
             if alone:
                 raise
             return self._refused(BadEvent(event.id, refused))
+
+    async def _conflict(self, tenant: TenantId, filed: Filed) -> str | None:
+        """Which conflict made the reservation void that an event was about."""
+        operation = filed.operation
+        assert isinstance(operation, Usage | Heartbeat)
+        name = operation.claim
+        return None if name is None else await self._node.read(tenant, lambda book: voided_by(book.account.claim(name)))
 
     def _refused(self, event: BadEvent) -> wire.EventResult:
         problem = problem_document(event.refused, self._node.name)
@@ -211,6 +228,21 @@ def _key(event: str, source: str | None) -> Key:
     if source is not None:
         return Key(f"cloudevent:{derived(source, event)}")
     return Key(f"event:{event}" if _READABLE(event) else f"event::{derived(event)}")
+
+
+def _turn(event: Event) -> tuple[int, int]:
+    """When an event of a request is judged: starts come first, then all else in the order of time, and ends last.
+
+    So that the end of a job finds its start, and reports of one job join instead of leaving gaps for others to fill.
+    """
+    match event.command:
+        case ReportHeartbeat(at=at, started=started):
+            return 0 if started else 1, _NOW if at is None else at
+        case ReportUsage(start=start, end=end, final=final):
+            told = end if start is None else start
+            return 2 if final else 1, _NOW if told is None else told
+        case _:
+            raise AssertionError(event)
 
 
 def _command(event: wire.UsageEvent) -> Command:

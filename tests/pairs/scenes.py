@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ledger.command import Command, DebitUsage, OnShortage, ReportUsage, SetPolicy
-from ledger.ids import ClaimId
+from ledger.command import Command, DebitUsage, GrantCredit, OnShortage, ReportUsage, SetPolicy
+from ledger.ids import ClaimId, LotId
+from ledger.operation import Admission
 from replication.filed import Filed
 from tests.regions import (
     HOUR_MS,
@@ -58,6 +59,7 @@ class Kind(StrEnum):
     HEARTBEAT = "heartbeat"
     USAGE = "usage"
     FINAL = "final usage"
+    MOVE = "move"
 
 
 @dataclass(frozen=True)
@@ -115,11 +117,26 @@ def _received(amount: int) -> Act:
 
 def _swept(kind: Kind) -> Act:
     """What the region posts by itself, now that the time has come."""
+    return _posted(kind, lambda world, name: world.tick(name))
+
+
+def _given_up(amount: int) -> Act:
+    """Credit of the acting region's shares that the other one has asked for."""
+
+    def give(world: Regions, name: str) -> None:
+        other = EARLIER if name == LATER else LATER
+        world.region(name).give(TENANT, other, amount, world.now)
+
+    return _posted(Kind.MOVE, give)
+
+
+def _posted(kind: Kind, has_posted: Callable[[Regions, str], None]) -> Act:
+    """The one entry of a kind that a region posts, asked for by no client."""
 
     def act(world: Regions, name: str) -> Filed:
         region = world.region(name)
         before = region.delivery.own_head.seq
-        world.tick(name)
+        has_posted(world, name)
         world.land(name)
         own = [region.journal.find(region.replica, seq) for seq in range(before + 1, region.delivery.own_head.seq + 1)]
         (posted,) = [
@@ -321,6 +338,59 @@ def _late_capture() -> Command:
     return type(late)(late.reservation, late.amount, START_MS + OVER - 100)
 
 
+def _shares(world: Regions, pair: Pair) -> None:
+    """Each region has 30 of its share left, and a reservation and a debit of its own; a lot from before may be over."""
+    world.do(EARLIER, grant("seed", 1))
+    world.do(EARLIER, grant("U", 100), tenant=UMBRA)
+    world.meet()
+    for name, kind in ((EARLIER, pair.rival), (LATER, pair.loser)):
+        if kind is Kind.EXPIRE:
+            world.do(name, grant(f"E-{name}", 5, until=OVER))
+    world.do(EARLIER, revoke("seed"))
+    world.meet()
+    world.do(EARLIER, ESCROW)
+    world.do(EARLIER, grant("L", 100, starts=0))
+    world.meet()
+    for name, kind in ((EARLIER, pair.rival), (LATER, pair.loser)):
+        lease_ms = _until(world, STARTS - 100) if kind is Kind.LAPSE else HOUR_MS
+        world.do(name, reserve(f"c-{name}", 10, lease_ms, job=f"job-{name}"))
+        world.do(name, debit(f"d-{name}", 10))
+    world.exchange(START_MS + STABLE - world.now)
+
+
+def _debt_of_a_region(world: Regions, pair: Pair) -> None:
+    """Who is to settle owes 30 from before the escrow, and a lot of its own starts; the other has a share of 50."""
+    debtor, other = (EARLIER, LATER) if pair.rival is Kind.SETTLE else (LATER, EARLIER)
+    world.do(debtor, grant("S", 50, starts=STARTS))
+    world.do(debtor, debit("d", 30, OnShortage.DEBT))
+    world.do(debtor, ESCROW)
+    world.meet()
+    world.do(other, GrantCredit(50, START_MS + HOUR_MS, lot=LotId("L"), weights=((other, 1),)))
+    world.meet()
+
+
+SHARES: Mapping[Kind, Act] = {
+    Kind.GRANT: _of_side(lambda name: grant(f"N-{name}", 40)),
+    Kind.HOLD: _of_side(lambda name: reserve(f"x-{name}", 30)),
+    Kind.RENEW: _of_side(lambda name: renew(f"c-{name}", 2 * HOUR_MS)),
+    Kind.CAPTURE: _of_side(lambda name: capture(f"c-{name}", 40)),
+    Kind.RELEASE: _of_side(lambda name: release(f"c-{name}")),
+    Kind.LAPSE: LAPSE,
+    Kind.DEBIT: _of_side(lambda name: debit(f"x-{name}", 30)),
+    Kind.REFUND: _of_side(lambda name: refund(f"d-{name}", 10)),
+    Kind.REVOKE: _ask(revoke("L")),
+    Kind.EXPIRE: EXPIRE,
+    Kind.POLICY: _ask(SetPolicy()),
+    Kind.GIVEN: _ask(transfer(UMBRA, 30)),
+    Kind.RECEIVED: _received(30),
+    Kind.HEARTBEAT: _of_side(lambda name: heartbeat(f"job-{name}", 2 * HOUR_MS)),
+    Kind.USAGE: _of_side(lambda name: usage(f"job-{name}", 1_500, 1_600, 40)),
+    Kind.FINAL: _of_side(lambda name: usage(f"job-{name}", 1_500, 1_600, 40, final=True)),
+    Kind.MOVE: _given_up(20),
+}
+
+ESCROW = SetPolicy(admission=Admission.ESCROW)
+
 THREE = (ELSEWHERE, EARLIER, LATER)
 
 SCENES = (
@@ -342,6 +412,20 @@ SCENES = (
         lambda pair: bool({pair.rival, pair.loser} & {Kind.EXPIRE, Kind.REVOKE}) and not pair.both(Kind.EXPIRE),
         THREE,
         ACT,
+    ),
+    Scene(
+        "shares of one grant, under escrow",
+        _shares,
+        SHARES,
+        lambda pair: Kind.MOVE in (pair.rival, pair.loser),
+        at=ACT,
+    ),
+    Scene(
+        "a debt of one region, under escrow",
+        _debt_of_a_region,
+        {Kind.SETTLE: SETTLE, Kind.MOVE: _given_up(20)},
+        lambda pair: pair.rival is not pair.loser,
+        at=ACT,
     ),
     Scene(REPAYING, _debt, DEBT, names=THREE, at=ACT),
 )

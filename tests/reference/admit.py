@@ -9,6 +9,7 @@ difference in which order one looks. Left out are the bounds of what a tenant ca
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from math import ceil
 
 from ledger.command import (
@@ -29,7 +30,7 @@ from ledger.command import (
     TransferCredit,
     derived_id,
 )
-from ledger.ids import MAX_NAME, ClaimId, Key, LotId, TenantId, transfer_name
+from ledger.ids import MAX_NAME, ClaimId, JobId, Key, LotId, TenantId, transfer_name
 from ledger.operation import (
     Admission,
     Capture,
@@ -230,7 +231,7 @@ class _Judge:
             yield _invalid("cost")
         yield from self._against_time(usage.end, "end")
         if start is None:
-            yield _invalid("start")
+            yield Objection(Reason.START_UNKNOWN, {"job": usage.job})
             return
         yield from self._against_time(start, "start")
         if start > end or (start == end and not usage.final):
@@ -334,7 +335,7 @@ class _Judge:
                 if command.cost is None:
                     # Nothing is charged for any time.
                     return Usage(command.job, reservation, end, end, 0, command.final)
-                amount = self._cost(command.cost, start, end)
+                amount = self._cost(command.cost, start, end, self._reported_ms(command.job))
                 return Usage(command.job, reservation, start, end, amount, command.final)
 
     # -- what is asked ----------------------------------------------------------------------------------------------
@@ -400,8 +401,19 @@ class _Judge:
                 return "priority"
         return None
 
-    def _cost(self, asked: int | Work, start: int, end: int) -> int:
-        """What work costs: the time under each of the prices, at these prices, and in the end rounded up."""
+    def _reported_ms(self, name: JobId) -> int:
+        job = self.ledger.jobs.get(name)
+        if job is None or not job.reported:
+            return 0
+        bounds = sorted({bound for interval in job.reported for bound in interval})
+        spans = pairwise(bounds)
+        return sum(b - a for a, b in spans if any(first <= a and b <= last for first, last in job.reported))
+
+    def _cost(self, asked: int | Work, start: int, end: int, paid_ms: int = 0) -> int:
+        """What work costs: the time under each of the prices, at these prices, and in the end rounded up.
+
+        Behind time that was paid for, only what comes above the rounded price of that, at the same rate.
+        """
         if isinstance(asked, int):
             return asked
         cost = Fraction(0)
@@ -411,7 +423,10 @@ class _Judge:
             rate = prices.per_gpu_hour[asked.gpu_type]
             multiplier = Fraction(1) if asked.priority is None else prices.multipliers[asked.priority]
             cost += asked.gpus * rate * multiplier * Fraction(lasts, _HOUR_MS)
-        return ceil(cost)
+        if not paid_ms or start == end:
+            return ceil(cost)
+        a_millisecond = cost / (end - start)
+        return ceil(a_millisecond * (paid_ms + end - start)) - ceil(a_millisecond * paid_ms)
 
     def _weights(self, grant: GrantCredit) -> dict[str, int]:
         return dict.fromkeys(self.house.regions, 1) if grant.weights is None else dict(grant.weights)

@@ -221,10 +221,28 @@ class TestWhatItTells:
         for name in world.names:
             assert world.region(name).conflicts.report("us.b2.1.overspend", world.now) == report
 
+    def test_a_name_from_before_its_kind_changed_still_finds_it(self) -> None:
+        world = Regions("ap", "eu", "us")
+        world.do("eu", grant("L", 100))
+        world.meet()
+        world.part()
+        world.do("ap", grant("M", 100))
+        world.do("eu", reserve("a", 80))
+        world.do("us", reserve("b", 70))
+        world.set_cut("eu", "us", False)
+        world.exchange(4_000)
+        (was,) = world.reports("us")
+        assert (was.kind, was.debt) == ("overspend", 50)
+        world.put_right()
+        now = world.region("us").conflicts.report(was.id, world.now)
+        assert now is not None
+        assert (now.kind, now.debt, len(now.compensations)) == ("reallocated", 0, 2)
+        assert world.region("ap").conflicts.report(now.id, world.now) == now
+
     def test_no_other_name_finds_it(self) -> None:
         region = overspend().region("us")
         for name in (
-            "us.b2.1.duplicate",
+            "us.b2.1.lunch",
             "us.b2.2.overspend",
             "eu.b1.2.overspend",
             "us.b2.1",

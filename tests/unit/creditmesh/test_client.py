@@ -20,6 +20,7 @@ from creditmesh import (
     ProtocolError,
     ReservationEnded,
     Retry,
+    StartUnknown,
     Unavailable,
     wire,
 )
@@ -216,6 +217,7 @@ async def test_a_refusal_is_final_and_typed() -> None:
         (wire.ProblemKind.RESERVATION_ENDED, ReservationEnded),
         (wire.ProblemKind.IDEMPOTENCY_MISMATCH, IdempotencyMismatch),
         (wire.ProblemKind.FINDING_GONE, FindingGone),
+        (wire.ProblemKind.START_UNKNOWN, StartUnknown),
         (wire.ProblemKind.PAYLOAD_TOO_LARGE, ApiError),
     ],
 )

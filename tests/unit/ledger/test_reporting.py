@@ -119,11 +119,23 @@ class TestUsage:
         desk.story.do(600, heartbeat("train", 550, started=True))
         assert desk.ask(ReportUsage(TRAIN, 900, cost=25)) == Usage(TRAIN, C, 550, 900, 25, False)
 
-    def test_with_no_start_known_the_report_has_to_say_it(self, desk: Desk) -> None:
+    def test_with_no_start_known_it_can_be_asked_again_when_there_is_one(self, desk: Desk) -> None:
         desk.story.do(600, heartbeat("train", 550))
-        field, rule = desk.invalid(ReportUsage(TRAIN, 900, cost=25))
-        assert field == "start"
-        assert str(rule).startswith("is required")
+        answer = desk.refusal(ReportUsage(TRAIN, 900, cost=25))
+        assert (answer.reason, answer.fields) == (Reason.START_UNKNOWN, {"job": "train"})
+        desk.story.do(601, heartbeat("train", 560, started=True))
+        assert desk.ask(ReportUsage(TRAIN, 900, cost=25)) == Usage(TRAIN, C, 560, 900, 25, False)
+
+    def test_in_however_small_pieces_it_costs_together_what_the_whole_does(self, desk: Desk) -> None:
+        work, whole = Work("a100", 1), []
+        for start in range(600, 700):
+            used = desk.ask(ReportUsage(TRAIN, start + 1, start, work))
+            assert isinstance(used, Usage)
+            desk.story.do(700, used)
+            whole.append(used.amount)
+        alone = desk.ask(ReportUsage(JobId("alone"), 700, 600, work))
+        assert isinstance(alone, Usage)
+        assert sum(whole) == alone.amount
 
     def test_a_final_report_may_charge_nothing_more(self, desk: Desk) -> None:
         desk.story.do(600, heartbeat("train", 550, started=True))

@@ -136,7 +136,7 @@ class TestKeys:
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        "name", ["us.b2.1.lease", "us.b2.1.overspend.received", "eu.b1.2.overspend", "us.b2.77.overspend", "nonsense"]
+        "name", ["us.b2.1.lunch", "us.b2.1.overspend.received", "eu.b1.2.overspend", "us.b2.77.overspend", "nonsense"]
     )
     def test_what_is_no_conflict_here_cannot_be_acknowledged(self, world: Regions, name: str) -> None:
         answer = asked(world, name, "ann", "k")

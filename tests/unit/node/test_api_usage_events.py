@@ -7,6 +7,7 @@ import pytest
 
 from creditmesh import wire
 from creditmesh.wire import EventFlag, EventStatus, ProblemKind
+from ledger import reporting
 from tests.unit.node.in_process import HOUR, NOON, Answer, Browser, InProcessNode, browsing, config, refused
 
 MINUTE = 60_000
@@ -57,10 +58,10 @@ async def test_a_job_is_charged_for_the_union_of_what_is_reported_in_any_order()
             usage("e2", 2, 5),
         )
         balance = (await browser.get("/v1/tenants/acme/balance")).read(wire.BalanceReply)
-    assert [result.charged for result in results] == [6, 4, 0, 2, None, 6]
+    assert [result.charged for result in results] == [2, 6, 2, 2, None, 2]
     assert [result.status for result in results] == [EventStatus.ACCEPTED] * 5 + [EventStatus.DUPLICATE]
     assert [result.flags for result in results[:5]] == [
-        [], [EventFlag.PARTLY_COVERED], [EventFlag.COVERED], [EventFlag.PARTLY_COVERED], [EventFlag.ENDED],
+        [EventFlag.PARTLY_COVERED], [], [EventFlag.PARTLY_COVERED], [EventFlag.PARTLY_COVERED], [],
     ]  # fmt: skip
     assert (results[3].state, results[3].held) == ("closed", 0)
     assert (balance.used, balance.held, balance.available) == (12, 0, 988)
@@ -92,8 +93,9 @@ async def test_a_heartbeat_renews_the_lease_from_its_own_time_on() -> None:
     async with browsing(node) as browser:
         await prepared(node, browser)
         beat = event("heartbeat", "b1", at=NOON + 59 * MINUTE, lease_ms=5 * HOUR)
-        extended, older, plain = await told(
-            browser, beat, event("heartbeat", "b2", at=NOON + 3 * MINUTE), event("heartbeat", "b3", job="stray")
+        (extended,) = await told(browser, beat)
+        older, plain = await told(
+            browser, event("heartbeat", "b2", at=NOON + 3 * MINUTE), event("heartbeat", "b3", job="stray")
         )
     assert extended.lease_until == older.lease_until == NOON + 59 * MINUTE + 5 * HOUR
     assert (plain.lease_until, plain.flags) == (None, [EventFlag.UNRESERVED])
@@ -114,17 +116,51 @@ async def test_a_job_that_finishes_is_charged_since_it_was_reported_to_have_star
     async with browsing(node) as browser:
         await prepared(node, browser)
         finished = event("job_finished", "f1", end=NOON + 10 * MINUTE, gpu_type="A100", gpus=1)
-        early = refused(await sent(browser, finished), ProblemKind.INVALID_REQUEST)
-        _, result = await told(browser, event("job_started", "s1", at=NOON + 4 * MINUTE), finished)
-    assert early.field == "start"
+        early = await sent(browser, finished)
+        refused(early, ProblemKind.START_UNKNOWN)
+        result, _ = await told(browser, finished, event("job_started", "s1", at=NOON + 4 * MINUTE))
+    assert early.json["job"] == "train"
     assert (result.charged, result.held) == (6, 0)
+
+
+async def test_reports_of_one_request_are_taken_in_the_order_of_time_however_they_are_shuffled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reporting, "MAX_PIECES", 3)
+    node = InProcessNode(config("r"))
+    async with browsing(node) as browser:
+        await prepared(node, browser)
+        minutes = [usage(f"e{start}", start, start + 1) for start in range(0, 60, 7)]
+        minutes += [usage(f"e{start}", start, start + 1) for start in range(60) if start % 7]
+        results = await told(browser, *minutes)
+    assert {result.status for result in results} == {EventStatus.ACCEPTED}
+    assert sum(result.charged or 0 for result in results) == 120
+
+
+async def test_a_heartbeat_of_a_void_reservation_is_told_of_the_conflict() -> None:
+    east, west = InProcessNode(config("east", ("west",))), InProcessNode(config("west", ("east",)))
+    async with browsing(east) as here, browsing(west) as there:
+        await here.granted(100)
+        policy = {"tenant": "acme", "key": "p1", "operation": "policy", "body": {"on_overspend": "revoke"}}
+        await here.post("/v1/batch", {"operations": [policy]})
+        west.hear(east)
+        await here.post("/v1/tenants/acme/debits", {"amount": 60})
+        west.clock_ms += 1
+        body = {"amount": 70, "lease_ms": HOUR, "reservation": "r1", "job": "train"}
+        await there.post("/v1/tenants/acme/reservations", body)
+        west.hear(east)
+        (beat,) = await told(there, event("heartbeat", "b1"))
+        report = (await there.get(f"/v1/conflicts/{beat.conflict}")).read(wire.ConflictReply).conflict
+    assert (beat.state, beat.flags) == ("revoked", [EventFlag.ENDED])
+    assert (report.kind, report.loser.claim) == (wire.ConflictKind.REVOKED, "r1")
 
 
 async def test_late_usage_of_a_job_that_has_finished_is_an_overrun() -> None:
     node = InProcessNode(config("r"))
     async with browsing(node) as browser:
         await prepared(node, browser)
-        _, late = await told(browser, event("job_finished", "f1"), usage("e1", 0, 2))
+        await told(browser, event("job_finished", "f1"))
+        (late,) = await told(browser, usage("e1", 0, 2))
     assert (late.charged, late.state, late.flags) == (4, "closed", [EventFlag.ENDED])
 
 
