@@ -53,6 +53,14 @@ NODE_MUTATIONS: Final[dict[str, Safeguard]] = {
         "a read or a refusal waits for what other regions accepted before",
         rewritten(LedgerBook.insert, "self.last_commit = filed.commit", "pass"),
     ),
+    "compensate-while-entries-come-back": Safeguard(
+        "nothing is compensated while own compensations that were damaged come back",
+        rewritten(Region.tick, "if not self.may_have_posted:", "if True:"),
+    ),
+    "acknowledged-and-forgotten": Safeguard(
+        "what somebody has acknowledged is kept although nothing is wrong by now",
+        rewritten(LedgerBook._concerned, "(contest.acknowledged or not contest.is_void)", "not contest.is_void"),
+    ),
     "promises-wait-for-ever": Safeguard(
         "what a peer has lost with its disk holds no promise back",
         rewritten(Frontier.heard, "while pending and not descends(clock, pending[-1][0]):", "while False:"),
