@@ -65,13 +65,9 @@ NODE_MUTATIONS: Final[dict[str, Safeguard]] = {
         "what a peer has lost with its disk holds no promise back",
         rewritten(Frontier.heard, "while pending and not descends(clock, pending[-1][0]):", "while False:"),
     ),
-    "promises-wait-for-a-pause": Safeguard(
-        "slow commits hold no promise back",
-        rewritten(
-            Region.promise,
-            "reading = self.hlc.promise(now)",
-            "reading = 0 if self._in_flight or self.journal.open_count else self.hlc.promise(now)",
-        ),
+    "forgotten-while-unsettled": Safeguard(
+        "a book that may have to be put right stays in memory",
+        rewritten(Region.tick, "but=self.compensating.unsettled", "but=()"),
     ),
     "lag-for-ever": Safeguard(
         "what a peer has is what its latest process says",
