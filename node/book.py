@@ -56,8 +56,9 @@ class LedgerBook:
     """The timeline of one tenant above its rows.
 
     Relations kept: ``contests`` holds every contest of an entry that is in the timeline or that something in the
-    timeline concerns, or that is not settled, or that has come to nothing since the books were last put right or may
-    come back with what was said of it; the CONFLICTS rows hold those of checkpointed entries. ``_stored_totals`` are
+    timeline concerns, or that is not settled, or that has come to nothing since the books were last put right; the
+    CONFLICTS rows hold those of checkpointed entries, with those that have come to nothing and that somebody has
+    acknowledged. ``_stored_totals`` are
     the totals as the rows have them. ``owing`` has the claims that owed anything when that was last looked at.
     ``quiet_since`` and ``unsettled_since`` are the times (ms) of the last and the first merge since the own contests
     were last put right, or None. ``_version`` counts merges: what was found out about rivals holds for one version.
@@ -321,10 +322,11 @@ class LedgerBook:
     def drop_void(self) -> None:
         """Let go of the contests that have come to nothing, once the region has looked at what they were about.
 
-        What somebody has acknowledged is kept until it cannot come back.
+        They come back with the compensation of a region that does not know yet what this one knows. So what somebody
+        has acknowledged is kept until the rows have it.
         """
         for contest in [contest for contest in self.contests.values() if contest.is_void]:
-            if not contest.acknowledged or contest.loser.position <= self.timeline.begins_after:
+            if not contest.acknowledged or contest.acknowledged[-1].position <= self.timeline.begins_after:
                 del self.contests[contest.loser.dot]
 
     def _contest(self, replica: str, seq: int) -> Contest | None:
@@ -436,7 +438,7 @@ class LedgerBook:
                     last[change.cell, change.id] = change.new
             for contest in concerned.get(filed.position, ()):
                 self._write_contest(contest)
-                if contest.is_settled:
+                if contest.is_settled and not contest.is_void:
                     self.contests.pop(contest.loser.dot, None)
         for (cell, name), value in last.items():
             key = prefix + name.encode()
@@ -469,12 +471,17 @@ class LedgerBook:
         return [filed for _, filed, _ in step]
 
     def _concerned(self, filed: Filed) -> list[Contest]:
-        """The contests of a checkpointed entry, its own and those of which it says something; rivals found."""
+        """The contests of a checkpointed entry that are worth a row; rivals found.
+
+        Its own and those of which it says something, unless they have come to nothing and nobody has spoken of them.
+        """
         contests = [self.contests.get(dot) for dot in (filed.dot, *_subjects(filed))]
         concerned = [
             contest
             for contest in contests
-            if contest is not None and not contest.is_void and contest.loser.position <= filed.position
+            if contest is not None
+            and (contest.acknowledged or not contest.is_void)
+            and contest.loser.position <= filed.position
         ]
         for contest in concerned:
             self.rivals(contest)

@@ -85,7 +85,8 @@ class Conflicts:
             book, contest = at_hand or (self._books.of(owner, now), None)
             found = contest or book.stored_contest(place)
             assert found is not None
-            yield book.report(found)
+            if not found.is_void:
+                yield book.report(found)
 
     def report(self, name: str, now: int) -> Report | None:
         """One conflict by an id that it has or has had, if there is one: what is known of it may change its kind."""

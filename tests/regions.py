@@ -164,6 +164,14 @@ class Regions(World):
         self.cut.clear()
         self.exchange()
 
+    def meet_only(self, *names: str) -> None:
+        """Those who are named learn everything from each other, and nobody else does."""
+        self.part()
+        for one, other in combinations(names, 2):
+            self.set_cut(one, other, False)
+        self.exchange()
+        self.part()
+
     def put_right(self) -> None:
         """All links come up again, and what is due is posted and told."""
         self.settle(rounds=10)

@@ -23,14 +23,15 @@ class Aside:
 
     Relations kept: ``_first`` has the first number that waits of each log; ``_ends`` the number of the last entry that
     a log is known to have had, where it has not come back; ``_tried`` how far a log was, and when (ms), when its
-    entries were last taken.
+    entries were last taken; ``_elsewhere`` what each peer has of these logs by what it said last.
     """
 
     def __init__(self, overlay: Overlay, region: str, peers: tuple[str, ...]) -> None:
         self._overlay = overlay
         self._region = region
+        self._peers = frozenset(peers)
         self._unheard = set(peers)
-        self._elsewhere: VectorClock = {}
+        self._elsewhere: dict[str, VectorClock] = {}
         self._tried: dict[str, tuple[int, int]] = {}
         ends = overlay.get(Table.META, LOST)
         self._ends = {} if ends is None else read(decode_counts, Table.META, LOST, ends)
@@ -49,11 +50,13 @@ class Aside:
         return {replica: self._first.get(replica, 0) for replica in self._first | self._ends}
 
     def heard(self, peer: str, clock: Mapping[str, int]) -> None:
-        """A peer has said what it holds."""
+        """A peer has said what it holds: what it lost since it said so before, it may have passed on."""
+        before = self._elsewhere.get(peer, {})
+        lacking = {replica: clock.get(replica, 0) for replica in self._first | self._ends}
+        if any(count < before.get(replica, 0) for replica, count in lacking.items()):
+            self._unheard = set(self._peers)
         self._unheard.discard(peer)
-        for replica in self._first | self._ends:
-            if clock.get(replica, 0) > self._elsewhere.get(replica, 0):
-                self._elsewhere[replica] = clock[replica]
+        self._elsewhere[peer] = lacking
 
     def holds_back(self, durable: Mapping[str, int], applied: Mapping[str, int]) -> bool:
         """Whether something of an own log may still come that is not durable.
@@ -65,9 +68,9 @@ class Aside:
         lacking = self._first | self._ends
         if not any(region_of(replica) == self._region for replica in lacking):
             return False
+        had = [applied, *self._elsewhere.values()]
         return bool(self._unheard) or any(
-            max(self._elsewhere.get(replica, 0), applied.get(replica, 0)) > durable.get(replica, 0)
-            or self._is_next(replica, applied)
+            max(clock.get(replica, 0) for clock in had) > durable.get(replica, 0) or self._is_next(replica, applied)
             for replica in lacking
         )
 

@@ -130,6 +130,6 @@ LEDGER_MUTATIONS: Final[dict[str, Safeguard]] = {
     ),
     "report-of-nothing": Safeguard(
         "a report says how much it is about",
-        rewritten(report.build_report, "amount=debt or _moved(lots),", "amount=0,"),
+        rewritten(report.build_report, "amount=debt or _moved(change),", "amount=0,"),
     ),
 }

@@ -110,7 +110,7 @@ def _compensate_for_others() -> Iterator[object]:
             yield from compensations(owed, region, *limits)
 
     with (
-        patch("node.region.compensations", everyones),
+        patch("node.compensating.compensations", everyones),
         patch.object(Compensating, "_owes", lambda _, __, contest, ___: not contest.is_settled) as off,
     ):
         yield off

@@ -62,17 +62,21 @@ NODE_MUTATIONS: Final[dict[str, Safeguard]] = {
         "a read or a refusal waits for what other regions accepted before",
         rewritten(LedgerBook.insert, "self.last_commit = filed.commit", "pass"),
     ),
+    "compensate-while-entries-come-back": Safeguard(
+        "nothing is compensated while own compensations that were damaged come back",
+        rewritten(Region.tick, "if not self.may_have_posted:", "if True:"),
+    ),
+    "acknowledged-and-forgotten": Safeguard(
+        "what somebody has acknowledged is kept although nothing is wrong by now",
+        rewritten(LedgerBook._concerned, "(contest.acknowledged or not contest.is_void)", "not contest.is_void"),
+    ),
     "promises-wait-for-ever": Safeguard(
         "what a peer has lost with its disk holds no promise back",
         rewritten(Frontier.heard, "while pending and not descends(clock, pending[-1][0]):", "while False:"),
     ),
-    "promises-wait-for-a-pause": Safeguard(
-        "slow commits hold no promise back",
-        rewritten(
-            Region.promise,
-            "reading = self.hlc.promise(now)",
-            "reading = 0 if self._in_flight or self.journal.open_count else self.hlc.promise(now)",
-        ),
+    "forgotten-while-unsettled": Safeguard(
+        "a book that may have to be put right stays in memory",
+        rewritten(Region.tick, "but=self.compensating.unsettled", "but=()"),
     ),
     "lag-for-ever": Safeguard(
         "what a peer has is what its latest process says",

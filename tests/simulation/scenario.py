@@ -29,6 +29,10 @@ PRICES: Final = (
 
 RATES: Final = RateCard(Rates(each.since, each.per_gpu_hour, each.multipliers) for each in PRICES)
 
+_SHORT_LIFETIME_BEATS: Final = 20
+"""After so long a key is forgotten, in some worlds."""
+_AMONG_THE_FIRST: Final = 60
+
 NAMES: Final = ("ap-south", "ca-west", "eu-west", "me-north", "sa-east", "us-east", "us-west")
 
 
@@ -235,7 +239,7 @@ def draw(seed: int) -> Scenario:
             max_late_ms=random.choice([30 * beat, DAY_MS, DAY_MS]),
             heartbeat_lease_ms=random.choice([2, 10]) * beat,
         ),
-        key_lifetime_ms=random.choice([20 * beat, 90 * DAY_MS, 90 * DAY_MS]),
+        key_lifetime_ms=random.choice([_SHORT_LIFETIME_BEATS * beat, 90 * DAY_MS, 90 * DAY_MS]),
         escrow=random.random() < 0.4,
         lease_ms=beat * random.choice([3, 12, 40]),
         lot_ms=beat * random.choice([10, 60, 400]),
@@ -251,6 +255,7 @@ def draw(seed: int) -> Scenario:
             *_intents(random, beat, duration, len(regions) * clients.per_region),
             *_reconciling(Random(f"reconciliation {seed}"), duration, len(regions) * clients.per_region),
             *_acknowledging(Random(f"acknowledging {seed}"), duration, len(regions) * clients.per_region),
+            *_coming_back(Random(f"coming back {seed}"), beat, duration, len(regions) * clients.per_region),
         ),
     )
 
@@ -333,6 +338,22 @@ def _acknowledging(random: Random, duration: int, clients: int) -> tuple[Intent,
             other=random.randrange(1_000_000),
         )
         for _ in range(random.choice([0, 0, 6, 60]))
+    )
+
+
+def _coming_back(random: Random, beat: int, duration: int, clients: int) -> tuple[Intent, ...]:
+    """What clients ask once more that they had asked among the first, in some worlds: their keys may be forgotten."""
+    return tuple(
+        Intent(
+            at=random.randrange(min(_SHORT_LIFETIME_BEATS * beat, duration - 1), duration),
+            client=random.randrange(clients),
+            ask=Ask.AGAIN,
+            tenant=random.randrange(1_000),
+            amount=random.randrange(1_000_000),
+            choice=random.randrange(_AMONG_THE_FIRST),
+            other=random.randrange(1_000_000),
+        )
+        for _ in range(random.choice([0, 0, 20]))
     )
 
 

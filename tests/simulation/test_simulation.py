@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from tests.simulation.campaign import Speed, Summary, run_seeds
+from tests.simulation.checks import all_checks
 from tests.simulation.cluster import simulate
 from tests.simulation.mutations import MUTATIONS, caught_by
 from tests.simulation.rare import EXPECTED
@@ -56,11 +57,12 @@ NOTICED_BY: Final[dict[str, int]] = {
     "settled-under-one-name": 3,
     "snapshots-in-memory-only": 0,
 }
-"""For every safeguard the first seed that breaks a promise when it is off."""
+"""For every safeguard a seed that breaks a promise, and soon, when it is off."""
 
 FOUND: Final[dict[str, str]] = {
     "no-frame-checksum": "a bit flipped in a promise on its way was a promise that nobody gave",
     "promise-while-entries-come-back": "a rebuilt region promised that nothing earlier would come, and it was coming",
+    "acknowledged-and-forgotten": "a conflict that was settled when it got to a region was never acknowledged there",
 }
 """What was missing once, until a seed found it, and what came of that."""
 
@@ -97,6 +99,12 @@ def test_the_page_about_simulation_names_every_safeguard() -> None:
     listed = [line for line in page.splitlines() if line.startswith("| `")]
     for name, safeguard in MUTATIONS.items():
         assert f"| `{name}` | {safeguard.what} | {NOTICED_BY[name]} |" in listed
+
+
+def test_the_page_about_simulation_names_every_check() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "internals" / "simulation.md").read_text()
+    for check in all_checks():
+        assert f"| `{type(check).__module__.rpartition('.')[2]}` | " in page
 
 
 def test_a_failing_world_is_made_smaller_and_still_fails() -> None:

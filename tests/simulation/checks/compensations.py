@@ -1,7 +1,8 @@
 """Compensations are sound, and complete.
 
 Sound: posted by the region that accepted what is put right, for an operation with a rival: one of the same tenant,
-earlier in canonical order, that the loser had not seen. Complete: whenever the regions agree every operation has
+earlier in canonical order, that the loser had not seen; and never in ignorance of what the region itself has posted for
+it before, unless that went with a whole disk. Complete: whenever the regions agree every operation has
 posted what canonical order makes of it, and where nothing happens any more, nothing more is posted.
 """
 
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 class Compensations(Check):
     """Looks at every compensation when it is posted, and at all of them whenever the regions agree."""
 
+    def __init__(self) -> None:
+        self._cluster: Cluster | None = None
+
+    def begun(self, cluster: "Cluster") -> None:
+        self._cluster = cluster
+
     def applied(self, node: "SimulatedNode", fact: Fact) -> None:
         content = fact.entry.content
         assert node.region is not None
@@ -31,6 +38,7 @@ class Compensations(Check):
             known = node.facts.by_dot[part.replica, part.seq]
             loser = next((leg for leg in known.legs if leg.tenant == fact.tenant), known)
             self._must_be_sound(node, fact, loser)
+            self._must_know_the_others(node, fact, loser)
             for account, amount in part.postings.items():
                 posted[account] += amount
         if {account: amount for account, amount in posted.items() if amount} != fact.entry.postings:
@@ -48,6 +56,18 @@ class Compensations(Check):
         )
         if next(rivals, None) is None:
             raise Broken(f"{fact.dot} compensates {loser.dot}, which has no rival")
+
+    def _must_know_the_others(self, node: "SimulatedNode", fact: Fact, loser: Fact) -> None:
+        assert self._cluster is not None
+        if self._cluster.has_lost_disks:
+            return
+        others = [peer for peer in self._cluster.nodes.values() if peer is not node]
+        for other in node.facts.by_tenant[loser.tenant]:
+            content = other.entry.content
+            if isinstance(content, Compensation) and not fact.knew(other) and other.entry.region == fact.entry.region:
+                is_there = any(peer.disk.entries.get(other.entry.replica, 0) >= other.entry.seq for peer in others)
+                if is_there and loser.dot in [(part.replica, part.seq) for part in content.of]:
+                    raise Broken(f"{fact.dot} compensates {loser.dot} as if {other.dot} had not done so")
 
     def agreed(self, cluster: "Cluster") -> None:
         for tenant in list(cluster.facts.by_tenant):

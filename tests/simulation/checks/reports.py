@@ -11,7 +11,7 @@ from conflict.contest import MAX_ACKNOWLEDGEMENTS
 from conflict.report import Report, State, report_id
 from conflict.rivals import MAX_RIVALS
 from ledger.command import AcknowledgeConflict
-from ledger.operation import Acknowledge, Compensation
+from ledger.operation import Acknowledge, Compensation, Transfer
 from ledger.refusal import Refusal
 from node.region import Accepted
 from tests.reference.conflicts import Case
@@ -182,12 +182,18 @@ def _acknowledged(facts: list[Fact]) -> defaultdict[Dot, list[tuple[str, Dot]]]:
 
 
 def _first_users(operations: list[Fact], key_lifetime_ms: int) -> dict[Dot, Fact]:
-    """For every operation with a key, the one that had used the key first, so far as it was not forgotten there."""
+    """For every operation with a key, the one that had used the key first, so far as it was not forgotten there.
+
+    A transfer is known by its name instead, in both accounts, for ever.
+    """
     users: dict[str, Fact] = {}
+    makers: dict[str, Fact] = {}
     found: dict[Dot, Fact] = {}
     for fact in operations:
         if fact.key is not None:
             if fact.key not in users or fact.place.now - users[fact.key].place.now >= key_lifetime_ms:
                 users[fact.key] = fact
             found[fact.dot] = users[fact.key]
+        if isinstance(fact.entry.content, Transfer):
+            found[fact.dot] = makers.setdefault(fact.entry.content.name, fact)
     return found

@@ -228,8 +228,34 @@ class TestWhatLasts:
         world.put_right()
         assert book.contests == {} or len(book.timeline)
         world.exchange(3_000)
-        assert world.book("us").is_idle, "nothing is kept of what cannot come back"
+        assert world.book("us").is_idle, "nothing is kept in memory"
         assert world.reports("us") == world.reports("eu") == []
+
+    @pytest.mark.parametrize("was_stable", [False, True])
+    def test_it_outlasts_that_nothing_was_wrong_where_the_loser_became_stable(self, was_stable: bool) -> None:
+        """And that a compensation was on the way meanwhile; also where the loser was stable when somebody spoke."""
+        world = Regions("ap", "eu", "me", "us")
+        world.do("eu", grant("L", 160))
+        world.do("eu", debit("early", 60))
+        world.meet()
+        world.part()
+        world.do("ap", refund("early", 60))
+        world.do("eu", reserve("a", 80))
+        world.do("us", reserve("b", 80))
+        world.meet_only("eu", "me", "us")
+        (detected,) = world.reports("me")
+        world.acknowledge("me", detected.id)
+        ap = world.book("ap")
+        for others in (["eu"], ["me"]) if was_stable else (["eu", "me"],):
+            world.meet_only("ap", *others)
+            ap.drop_void()
+            ap.checkpoint(FAR, 100)
+        world.exchange(2_000)
+        assert world.reports("ap") == world.reports("ap", TENANT) == [], "nothing is wrong there"
+        assert ap.is_idle
+        assert len(world.reports("us")[0].compensations) == 1
+        world.put_right()
+        assert (world.the_report().state, said(world.the_report())) == ("cleared", [("ann", None)])
 
     def test_it_is_in_the_log_and_takes_no_part_in_the_history_of_credit(self, world: Regions) -> None:
         filed = world.acknowledge("eu", LOSER)

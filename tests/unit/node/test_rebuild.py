@@ -200,6 +200,27 @@ class TestPromises:
         details = [each.detail for each in region.alarms.all() if each.kind is AlarmKind.DAMAGED]
         assert details == ["all 2 entries that were known to be are here again"]
 
+    def test_are_given_again_when_who_had_it_has_lost_it_too(self) -> None:
+        world = Regions("eu", "us")
+        world.do("eu", grant("L", 100))
+        world.do("eu", reserve("a", 10))
+        world.exchange(400)
+        world.part()
+        disk_of(world, "eu").damage(Table.LOG, keys(world, "eu", Table.LOG)[-1], 1_000)
+        world.crash("eu")
+        world.set_cut("eu", "us", False)
+        world.tick("eu")
+        world.deliver(2)
+        region = world.region("eu")
+        assert region.clock == {"eu/b1": 1}, "hello was said, and no more"
+        assert region.promise(world.now) == -1, "us has it"
+        world.part()
+        world.lose_disk("us")
+        world.meet()
+        world.exchange(1_000)
+        assert region.promise(world.now) > 0
+        agree(world)
+
     def test_are_given_again_when_all_have_been_heard_and_nobody_has_it(self) -> None:
         world = Regions("eu", "us")
         world.do("eu", grant("L", 100))

@@ -487,6 +487,14 @@ class TestTime:
             assert closing(session.tick(NOW + PACE.silence_ms)) is Reason.SILENT
             assert session.tick(NOW + PACE.silence_ms) == []
 
+    def test_a_clock_that_is_set_back_keeps_nobody_waiting_until_it_is_there_again(self) -> None:
+        session = greeted(Site("eu", REGIONS), Site("us", REGIONS))
+        earlier = NOW - 100 * PACE.silence_ms
+        assert session.tick(earlier) == []
+        have, *_ = sent(session.tick(earlier + PACE.anti_entropy_interval_ms))
+        assert isinstance(have, Have)
+        assert closing(session.tick(earlier + PACE.silence_ms)) is Reason.SILENT
+
     def test_lag_is_what_the_peer_has_and_we_lack(self) -> None:
         eu, us = Site("eu", REGIONS), Site("us", REGIONS)
         us.deliver(make_log("ap/b1", 5))
