@@ -5,7 +5,7 @@ stable entries out of memory and writes the cells that they changed, together wi
 true, in one atomic batch. What is not stable yet is in the journal, and is filed again from there after a restart.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import takewhile
 
 from conflict.contest import Acknowledgement, Amends, Contest
@@ -15,7 +15,7 @@ from conflict.rivals import MAX_RIVALS, RivalIndex, Rivals
 from ledger.account import Account
 from ledger.cells import NOTHING, Cell, Effect
 from ledger.claim import Claim
-from ledger.ids import ClaimId, Position, TenantId
+from ledger.ids import ClaimId, LotId, Position, TenantId
 from ledger.job import Job
 from ledger.operation import Acknowledge, Compensation, Debit, Hold, Policy, Revoke, Transfer, Usage
 from ledger.posting import DEBT, TOTALS, Outcome
@@ -32,7 +32,6 @@ from node.store.rows import (
     OPERATION,
     REVOCATION,
     VOID,
-    State,
     conflict_key,
     decode_claim,
     decode_job,
@@ -362,11 +361,19 @@ class LedgerBook:
         rivals = Rivals(
             tuple(places),
             count,
-            tuple(revoke.lot for place in revoking if isinstance(revoke := self.found(place).operation, Revoke)),
+            self._revoked(revoking),
             self._is_other_request(loser),
         )
         contest.rivals = self._version, rivals
         return rivals
+
+    def _revoked(self, places: Iterable[Position]) -> tuple[LotId, ...]:
+        """The lots that some revocations close: with a grant all its shares."""
+        named = [revoke.lot for place in places if isinstance(revoke := self.found(place).operation, Revoke)]
+        if not named:
+            return ()
+        lots = self.account.lots.values()
+        return tuple(dict.fromkeys([*named, *sorted(lot.id for lot in lots if lot.grant in named)]))
 
     def _is_other_request(self, loser: Filed) -> bool:
         """Whether another request than the loser's has its key or, for a transfer, its name."""
@@ -566,11 +573,6 @@ class LedgerBook:
             self.timeline.insert(filed)
         for filed in everything:
             self._count_remarks(filed)
-
-
-def stored_debt(state: State) -> int:
-    """What a tenant owes, by its row."""
-    return -int(state.totals[TOTALS.index(DEBT)])
 
 
 def _subjects(filed: Filed) -> list[Dot]:

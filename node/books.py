@@ -8,8 +8,9 @@ from typing import Final
 
 from ledger.ids import TenantId
 from ledger.rules import Rules
-from node.book import LedgerBook, stored_debt
+from node.book import LedgerBook
 from node.changes import Changes
+from node.past import stored_debt
 from node.store.journal import Journal
 from node.store.kv import Overlay, Table
 from node.store.rows import after_prefix, decode_state, read, tenant_key, tenant_of

@@ -8,8 +8,10 @@ from ledger.claim import Claim
 from ledger.ids import ClaimId, JobId, Key, Position, TenantId
 from ledger.job import Job
 from ledger.operation import Policy
+from ledger.posting import DEBT, TOTALS
 from node.store.kv import Overlay, Row, Table
 from node.store.rows import (
+    State,
     StoredContest,
     after_prefix,
     decode_claim,
@@ -130,3 +132,8 @@ class StoredPast:
         for table in _TENANTS_ROWS:
             for key, _ in self._overlay.rows(table, self._prefix, self._stop):
                 self._overlay.delete(table, key)
+
+
+def stored_debt(state: State) -> int:
+    """What a tenant owes, by its row."""
+    return -int(state.totals[TOTALS.index(DEBT)])

@@ -76,6 +76,20 @@ class TestShares:
         assert remaining(world, "eu") == {}
         assert world.book("eu").account.totals["revoked"] == 91
 
+    def test_what_a_share_of_a_revoked_grant_should_have_paid_is_told_as_revoked(self) -> None:
+        world = under_escrow("eu", "us")
+        world.do("eu", grant("M", 100, until=2 * HOUR_MS))
+        world.meet()
+        world.part()
+        world.do("eu", revoke("L"))
+        world.do("us", debit("d", 30))
+        world.put_right()
+        report = world.the_report()
+        assert (report.kind, report.debt) == ("revoked", 0)
+        assert [(share.lot, share.recorded, share.canonical) for share in report.lots] == [
+            ("L@us", -30, 0), ("M@us", 0, -30),
+        ]  # fmt: skip
+
     def test_a_name_that_a_grant_in_shares_has_is_taken(self) -> None:
         world = under_escrow("eu", "us")
         world.do("eu", SetPolicy())
