@@ -13,8 +13,9 @@ from ledger.operation import OnOverspend
 from ledger.timeline import BEGINNING
 from node.alarms import AlarmKind
 from node.audit import canonical_books
-from node.book import LedgerBook, stored_debt
+from node.book import LedgerBook
 from node.digest import tenant_digest
+from node.past import stored_debt
 from node.store.journal import Journal
 from node.store.kv import Table
 from node.store.rows import (
