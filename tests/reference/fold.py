@@ -501,8 +501,9 @@ def _repay(ledger: Ledger, now: int, region: str) -> None:
 
 
 def _note_debtors(ledger: Ledger, place: Position) -> None:
+    is_debt = ledger.balance("debt") != 0
     for claim in ledger.claims.values():
-        if None not in claim.held and None not in claim.used:
+        if not is_debt or (None not in claim.held and None not in claim.used):
             claim.debtor_since = None
         elif claim.debtor_since is None:
             claim.debtor_since = place

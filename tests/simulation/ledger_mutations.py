@@ -64,10 +64,6 @@ LEDGER_MUTATIONS: Final[dict[str, Safeguard]] = {
         "a policy makes holds void that are not covered",
         rewritten(Account._hold, "if self.policy.on_overspend is OnOverspend.REVOKE and", "if False and"),
     ),
-    "transfer-known-by-key": Safeguard(
-        "a transfer is known by its name alone",
-        rewritten(Account.apply, "and type(operation) is not Transfer and", "and"),
-    ),
     "transfer-from-any-lot": Safeguard(
         "a transfer never outlives the lots that pay for it",
         rewritten(Account._transfer, "place.region, transfer.expires_at)", "place.region)"),

@@ -30,10 +30,6 @@ NODE_MUTATIONS: Final[dict[str, Safeguard]] = {
             "pass",
         ),
     ),
-    "no-settle-after-merge": Safeguard(
-        "debt that meets live credit in a merge is settled",
-        rewritten(Compensating._put_right, "self._has_own_credit(book, present)", "False"),
-    ),
     "never-overdue": Safeguard(
         "books that are never quiet are put right all the same",
         rewritten(Compensating.look, "if quiet or overdue:", "if quiet:"),
@@ -81,9 +77,5 @@ NODE_MUTATIONS: Final[dict[str, Safeguard]] = {
     "lag-for-ever": Safeguard(
         "what a peer has is what its latest process says",
         rewritten(Links._make_way, "peer.replica, peer.has = session.peer.replica, {}", "pass"),
-    ),
-    "ceiling-written-once": Safeguard(
-        "the ceiling is on disk twice",
-        rewritten(Region._raise_ceiling, "for key in (CEILING, CEILING_AGAIN):", "for key in (CEILING,):"),
     ),
 }
