@@ -26,7 +26,7 @@ demo: $(STAMP)  ## three regions, a cut, and how the books are put right (TRACE=
 	$(BIN)/creditmesh demo $(if $(TRACE),--trace '$(TRACE)')
 
 test: $(STAMP)  ## run the tests, but for those in a browser
-	$(BIN)/python -m pytest -n 2 -m 'not browser'
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not browser'
 
 simulate: $(STAMP)  ## whole clusters under every fault, in virtual time (SEEDS=0:1000)
 	$(BIN)/python -m tests.simulation run $(SEEDS)
@@ -36,7 +36,7 @@ check: $(STAMP)  ## everything that must pass: style, types, imports, tests, 300
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 	$(BIN)/python -m tests.simulation run 0:300
 
 chaos: $(STAMP)  ## real nodes under every fault at once, for ten minutes (MINUTES=…, SEED=… for the faults of a run)

@@ -246,7 +246,7 @@ class _Load:
         random = self._random
         lot = random.choice(self._lots or [LotId("none")])
         claim = random.choice(self._claims[-30:] or [ClaimId("none")])
-        amount = random.randint(1, 50)
+        amount = random.randint(1, random.choice((50, 50, 50, 250)))
         match random.choice("ggrrrrccndfvhup"):
             case "g":
                 self._lots.append(LotId(f"lot-{self._keys}"))

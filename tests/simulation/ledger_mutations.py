@@ -78,7 +78,7 @@ LEDGER_MUTATIONS: Final[dict[str, Safeguard]] = {
     ),
     "final-and-yet-held": Safeguard(
         "the last report of a job releases what is held for it",
-        rewritten(Account._usage, "usage.start, place, final=usage.final)", "usage.start, place, final=False)"),
+        rewritten(Account._usage, "place, final=usage.final, job=usage.job)", "place, final=False, job=usage.job)"),
     ),
     "key-for-ever": Safeguard(
         "a key is forgotten when its lifetime is over, everywhere at the same place",
