@@ -1,6 +1,7 @@
-"""Nodes that the tests of the HTTP interface talk to."""
+"""Nodes that the tests of the HTTP interface and of the commands talk to."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,7 @@ from ledger.pricing import HOUR_MS
 from tests.regions import grant
 from tests.unit.node.in_process import Browser, InProcessNode, browsing, config
 from tests.unit.node.priced import Priced
+from tests.unit.node.scripted import ONE_REGION, ScriptedNode
 
 
 @pytest.fixture
@@ -31,3 +33,13 @@ def world() -> Priced:
     world.do("eu", grant("L", 100_000, until=48 * HOUR_MS))
     world.pass_time(HOUR_MS)
     return world
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedNode]:
+    """A node that is the only region of the ./cluster.toml of the working directory."""
+    scripted = ScriptedNode()
+    (tmp_path / "cluster.toml").write_text(ONE_REGION.format(port=scripted.port, peer_port=scripted.port + 1))
+    monkeypatch.chdir(tmp_path)
+    yield scripted
+    scripted.close()

@@ -4,13 +4,7 @@ from ledger.command import OnShortage
 from ledger.ids import TenantId
 from ledger.refusal import Reason, Refusal
 from node.region import Accepted
-from tests.regions import (
-    Regions,
-    capture,
-    debit,
-    grant,
-    reserve,
-)
+from tests.regions import Regions, capture, debit, grant, reserve
 from tests.world import TENANT
 
 OTHER = TenantId("globex")

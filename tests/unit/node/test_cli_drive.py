@@ -12,8 +12,8 @@ from node.cli import drive
 from node.cli.drive import prove, until_all_know, until_they_agree
 from node.cli.exits import Stop
 from replication.clock import encode_token
-from tests.unit.node.test_cli_commands import ENTRY
 from tests.unit.node.test_cli_demo import AUDIT, STATE
+from tests.unit.node.test_cli_oversight import ENTRY
 
 FULL = {"us-east/b1": 2, "eu-west/b1": 9}
 

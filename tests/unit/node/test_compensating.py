@@ -7,15 +7,7 @@ from ledger.command import OnShortage
 from ledger.ids import ClaimId, TenantId
 from ledger.operation import Compensation
 from ledger.posting import Outcome
-from tests.regions import (
-    HOUR_MS,
-    Regions,
-    clash,
-    debit,
-    grant,
-    renew,
-    reserve,
-)
+from tests.regions import HOUR_MS, Regions, clash, debit, grant, renew, reserve
 
 OTHER = TenantId("globex")
 

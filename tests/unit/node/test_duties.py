@@ -5,17 +5,7 @@ import pytest
 from ledger.command import OnShortage
 from ledger.ids import ClaimId, LotId, TenantId
 from ledger.operation import Expire, Lapse, Settle
-from tests.regions import (
-    VOID_IF_SHORT,
-    Regions,
-    debit,
-    grant,
-    refund,
-    release,
-    renew,
-    reserve,
-    revoke,
-)
+from tests.regions import VOID_IF_SHORT, Regions, debit, grant, refund, release, renew, reserve, revoke
 from tests.world import TENANT
 
 OTHER = TenantId("globex")

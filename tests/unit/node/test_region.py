@@ -13,13 +13,7 @@ from node.store.kv import Overlay, Table, Write, checked
 from node.store.rows import CEILING, LOW, RULES_KEY, number_key, pack, unpack
 from replication.clock import hlc_at, ms_of
 from replication.entry import MAX_SEALED_BYTES
-from tests.regions import (
-    Regions,
-    capture,
-    grant,
-    reserve,
-    usage,
-)
+from tests.regions import Regions, capture, grant, reserve, usage
 from tests.world import START_MS, TENANT
 
 OTHER = TenantId("globex")
