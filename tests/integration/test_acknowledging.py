@@ -73,7 +73,8 @@ async def test_a_second_region_says_so_too_and_all_keep_both(cluster: LocalClust
 async def test_a_watch_goes_on_over_a_restart_of_its_node_and_ends_when_it_is_told_to(cluster: LocalCluster) -> None:
     reports = await overspent(cluster, *(f"tenant-{number}" for number in range(6)))
     watch = await asyncio.create_subprocess_exec(
-        *(*CLI, "conflicts", "watch", "--url", cluster.urls["ap-south"]),
+        # Tests that are run in the background may have been told to ignore Ctrl-C, and so would their children.
+        *("env", "--default-signal=INT", *CLI, "conflicts", "watch", "--url", cluster.urls["ap-south"]),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
