@@ -6,7 +6,7 @@ import pytest
 
 from tests.chaos.kills import run
 
-CYCLES = 60
+CYCLES = 24
 
 
 @pytest.mark.timeout(400)

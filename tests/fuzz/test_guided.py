@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 RUNS = {
-    "frames": 10_000,
-    "entries": 6_000,
-    "rows": 10_000,
-    "bodies": 20_000,
-    "many": 10_000,
-    "snapshots": 5_000,
-    "texts": 1_000,
-    "config": 300,
-    "peers": 60,
+    "frames": 5_000,
+    "entries": 3_000,
+    "rows": 5_000,
+    "bodies": 10_000,
+    "many": 5_000,
+    "snapshots": 2_500,
+    "texts": 400,
+    "config": 150,
+    "peers": 30,
 }
 SEED = 7
 

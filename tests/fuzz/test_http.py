@@ -8,7 +8,7 @@ import pytest
 
 from tests.fuzz.http import try_everything
 
-EXAMPLES = 8
+EXAMPLES = 4
 LEAST_CASES = 1000
 LEAST_DONE = 0.5
 """Of the valid requests of most operations, so many are carried out."""
