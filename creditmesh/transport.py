@@ -102,16 +102,22 @@ class Transport:
         self._sleep = sleep
         self._monotonic = monotonic
         self._session: aiohttp.ClientSession | None = None
+        self._asking_once: aiohttp.ClientSession | None = None
 
     def open(self) -> None:
         """Must be called inside the event loop. The number of connections is the caller's concurrency."""
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        # aiohttp sends a PUT again by itself when a connection that it kept breaks, and when that fails, nobody could
+        # say that the first may stand. There is no other way to tell it not to.
+        self._asking_once = aiohttp.ClientSession(connector=self._session.connector, connector_owner=False)
+        self._asking_once._retry_connection = False
 
     async def close(self) -> None:
         """Closes all connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        for session in (self._asking_once, self._session):
+            if session is not None:
+                await session.close()
+        self._asking_once = self._session = None
 
     @property
     def session(self) -> aiohttp.ClientSession:
@@ -195,8 +201,9 @@ class Transport:
         url = endpoint.url(path, query)
         # What is long is sent piece by piece, so that it does not hold up whatever else the program does.
         data = BytesIO(body) if body is not None and len(body) > LONG_BODY else body
+        session = self._asking_once if method == "PUT" and self._asking_once is not None else self.session
         try:
-            async with self.session.request(
+            async with session.request(
                 method, url, data=data, headers=headers, timeout=within, allow_redirects=False
             ) as response:
                 content = await response.read()

@@ -162,7 +162,10 @@ class UsageEvents:
         operation = filed.operation
         assert isinstance(operation, Usage | Heartbeat)
         name = operation.claim
-        return None if name is None else await self._node.read(tenant, lambda book: voided_by(book.account.claim(name)))
+        if name is None:
+            return None
+        with may_stand():
+            return await self._node.read(tenant, lambda book: voided_by(book.account.claim(name)))
 
     def _refused(self, event: BadEvent) -> wire.EventResult:
         problem = problem_document(event.refused, self._node.name)

@@ -97,6 +97,12 @@ class MisbehavingNode:
         behaviour = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         return await behaviour(request)
 
+    async def leave(self) -> None:
+        """Take no connections any more."""
+        assert self._server.runner is not None
+        for site in list(self._server.runner.sites):
+            await site.stop()
+
     @property
     def url(self) -> str:
         return str(self._server.make_url("")).rstrip("/")

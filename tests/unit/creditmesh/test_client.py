@@ -257,6 +257,22 @@ async def test_giving_up_says_whether_anything_may_have_been_accepted() -> None:
     assert answers == [False, False, True, False]
 
 
+async def test_a_policy_whose_answer_was_lost_may_have_been_accepted_though_nobody_is_there_any_more() -> None:
+    """HTTP takes a PUT for harmless to repeat, and so does the library below; it must not do so by itself."""
+
+    async def leave(request: web.Request) -> web.StreamResponse:
+        await node.leave()
+        return await drop(request)
+
+    async with MisbehavingNode(NOT_READY, leave) as node, client_of(node.url, attempts=1) as client:
+        with pytest.raises(Unavailable) as turned_away:
+            await client.set_policy("acme", max_held=5)
+        with pytest.raises(Unavailable) as lost:
+            await client.set_policy("acme", max_held=5)
+    assert [turned_away.value.maybe_accepted, lost.value.maybe_accepted] == [False, True]
+    assert [method for method, *_ in node.requests] == ["PUT", "PUT"]
+
+
 async def test_a_page_from_a_proxy_is_no_problem_document_but_still_an_error() -> None:
     async with MisbehavingNode(reply(b"<html>", 403)) as node, client_of(node.url) as client:
         with pytest.raises(ApiError, match="<html>") as caught:
