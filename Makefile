@@ -31,13 +31,13 @@ test: $(STAMP)  ## run the tests, but for those in a browser
 simulate: $(STAMP)  ## whole clusters under every fault, in virtual time (SEEDS=0:1000)
 	$(BIN)/python -m tests.simulation run $(SEEDS)
 
-check: $(STAMP)  ## everything that must pass: style, types, imports, tests, 300 simulated worlds
+check: $(STAMP)  ## everything that must pass: style, types, imports, tests, 240 simulated worlds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 3 --dist worksteal
-	$(BIN)/python -m tests.simulation run 0:300
+	$(BIN)/python -m tests.simulation run 0:240
 
 chaos: $(STAMP)  ## real nodes under every fault at once, for ten minutes (MINUTES=…, SEED=… for the faults of a run)
 	$(BIN)/python -m tests.chaos.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
